@@ -1,0 +1,346 @@
+"""Find, check and read the data sets of the book.
+
+Every data set stands in ``data/registry.json`` with its source, licence, SHA-256 and the command that
+made it. Bundled files are checked before they are used. ``data/README.md`` holds the cards.
+
+Examples
+--------
+>>> from helpers import data
+>>> data.describe("pydoc-topics").licence
+'PSF-2.0'
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import os
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Dataset", "cache_dir", "describe", "fetch", "load_pairs", "load_study", "load_text", "names"]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Describe one data set: where it comes from, and how to know that it is unchanged.
+
+    Parameters
+    ----------
+    name : str
+        The name that the loaders take.
+    kind : str
+        ``"text"``, ``"prompts"``, ``"study"`` or ``"weights"``.
+    source : str
+        Who made it, and where it comes from.
+    licence : str
+        SPDX identifier.
+    sha256 : str or None
+        Hash of the file; None where the content follows the Python version.
+    made_by : str
+        The command that makes the file, or the package that carries it.
+    file : str or None
+        Path inside the data folder; None where a dependency carries the data.
+
+    Examples
+    --------
+    >>> from helpers.data import describe
+    >>> describe("sampled").kind
+    'text'
+    """
+
+    name: str
+    kind: str
+    source: str
+    licence: str
+    sha256: str | None
+    made_by: str
+    file: str | None = None
+
+
+def names() -> list[str]:
+    """List the names of all registered data sets.
+
+    Returns
+    -------
+    list of str
+        In alphabetical order.
+
+    Examples
+    --------
+    >>> from helpers import data
+    >>> "pydoc-topics" in data.names()
+    True
+    """
+    return sorted(_registry())
+
+
+def describe(name: str) -> Dataset:
+    """Return the registry's entry for a data set.
+
+    Parameters
+    ----------
+    name : str
+        A name from `names`.
+
+    Returns
+    -------
+    Dataset
+        Source, licence, hash and making.
+
+    Raises
+    ------
+    ValueError
+        If no data set has that name.
+
+    Examples
+    --------
+    >>> from helpers import data
+    >>> data.describe("smollm2-135m").kind
+    'weights'
+    """
+    registry = _registry()
+    if name not in registry:
+        raise ValueError(f"no data set is called {name!r}; expected one of {', '.join(sorted(registry))}")
+    return registry[name]
+
+
+def load_text(name: str) -> str:
+    """Load a text corpus.
+
+    ``"pydoc-topics"`` is the language reference that ``help()`` shows: technical English that comes with
+    Python itself. It has no hash, because its wording follows the Python version: numbers measured on it
+    can differ a little between, say, Python 3.11 and 3.12. ``"sampled"`` is text sampled once from the
+    embedded model, the same everywhere.
+
+    Parameters
+    ----------
+    name : {"pydoc-topics", "sampled"}
+        Which corpus.
+
+    Returns
+    -------
+    str
+        The documents, in a fixed order, with a blank line between them.
+
+    Raises
+    ------
+    ValueError
+        If the name is not a text, or the bundled file does not match its hash.
+    FileNotFoundError
+        If the bundled file is missing.
+
+    Examples
+    --------
+    >>> from helpers import data
+    >>> text = data.load_text("pydoc-topics")
+    >>> len(text) > 100_000
+    True
+
+    Taught in: sae-derivation
+    """
+    entry = _of_kind(name, "text")
+    if entry.file is None:
+        from pydoc_data.topics import topics
+
+        return "\n\n".join(topics[topic].strip() for topic in sorted(topics))
+    return gzip.decompress(_bundled(entry)).decode("utf-8")
+
+
+def load_pairs() -> Any:
+    """Load the minimal pairs: short texts that differ in one concept.
+
+    Returns
+    -------
+    dict
+        The content of ``prompts/minimal_pairs.json``.
+
+    Raises
+    ------
+    ValueError
+        If the file does not match its hash.
+    FileNotFoundError
+        If the file is missing.
+
+    Examples
+    --------
+    >>> from helpers import data
+    >>> data.describe("minimal-pairs").kind
+    'prompts'
+
+    Taught in: sae-derivation
+    """
+    return json.loads(_bundled(describe("minimal-pairs")))
+
+
+def load_study(name: str) -> dict[str, Any]:
+    """Load a study: results of many runs that a chapter shows but does not repeat.
+
+    Parameters
+    ----------
+    name : str
+        For instance ``"sae-grid"``.
+
+    Returns
+    -------
+    dict
+        The stored fields (provenance among them), with ``"rows"`` as a pandas DataFrame.
+
+    Raises
+    ------
+    ValueError
+        If the name is not a study, or the file does not match its hash.
+    FileNotFoundError
+        If the file is missing.
+
+    Examples
+    --------
+    >>> from helpers import data
+    >>> data.describe("sae-grid").kind
+    'study'
+
+    Taught in: sae-derivation
+    """
+    import pandas as pd
+
+    study: dict[str, Any] = json.loads(_bundled(_of_kind(name, "study")))
+    return {**study, "rows": pd.DataFrame(study["rows"])}
+
+
+def fetch(url: str, sha256: str, name: str) -> Path:
+    """Download a file once into the user cache, and check its hash.
+
+    Parameters
+    ----------
+    url : str
+        Where the file is.
+    sha256 : str
+        Its hash, 64 hexadecimal digits.
+    name : str
+        File name in the cache.
+
+    Returns
+    -------
+    Path
+        The checked file.
+
+    Raises
+    ------
+    ValueError
+        If the hash is not one, or the downloaded file does not match it.
+    ConnectionError
+        If the file is not in the cache and cannot be downloaded.
+
+    Examples
+    --------
+    >>> from helpers import data
+    >>> data.fetch("https://example.org/x.csv", "abc", "x.csv")
+    Traceback (most recent call last):
+        ...
+    ValueError: sha256 of x.csv is 'abc'; expected 64 hexadecimal digits
+    """
+    import pooch
+
+    if len(sha256) != 64 or set(sha256.lower()) - set("0123456789abcdef"):
+        raise ValueError(f"sha256 of {name} is {sha256!r}; expected 64 hexadecimal digits")
+    folder = cache_dir() / "downloads"
+    try:
+        return Path(pooch.retrieve(url, f"sha256:{sha256.lower()}", fname=name, path=folder))
+    except OSError as error:
+        raise ConnectionError(
+            f"could not download {name} from {url} ({error}). Check the network, or put the file at "
+            f"{folder / name} by hand; its hash is checked either way"
+        ) from error
+
+
+def cache_dir() -> Path:
+    """Return the folder for what is made or downloaded once.
+
+    The environment variable ``TML_CACHE`` overrides the platform's user cache.
+
+    Returns
+    -------
+    Path
+        The folder; it may not exist yet.
+
+    Examples
+    --------
+    >>> from helpers import data
+    >>> data.cache_dir().is_absolute()
+    True
+    """
+    import platformdirs
+
+    override = os.environ.get("TML_CACHE")
+    return Path(override or platformdirs.user_cache_dir("trustworthy-ml-book")).expanduser().resolve()
+
+
+def check_sha256(path: Path, expected: str) -> None:
+    """Raise if a file's SHA-256 differs from the expected one.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    expected : str
+        64 hexadecimal digits.
+
+    Raises
+    ------
+    ValueError
+        If the hash differs.
+
+    Examples
+    --------
+    >>> import hashlib, pathlib, tempfile
+    >>> from helpers.data import check_sha256
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = pathlib.Path(folder, "x")
+    ...     _ = file.write_bytes(b"x")
+    ...     check_sha256(file, hashlib.sha256(b"x").hexdigest())
+    """
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != expected:
+        raise ValueError(
+            f"{path} has SHA-256 {found}, expected {expected}: the file was changed or is damaged. "
+            "Restore it (git checkout, or install the package again)"
+        )
+
+
+def _data_dir() -> Path:
+    """Find the data folder: inside an installed wheel, or beside the package in a checkout."""
+    package = Path(__file__).resolve().parent
+    for folder in (package / "_data", package.parent / "data"):
+        if (folder / "registry.json").is_file():
+            return folder
+    raise FileNotFoundError(f"no registry.json in {package / '_data'} nor in {package.parent / 'data'}; install again")
+
+
+def _registry() -> dict[str, Dataset]:
+    """Read the registry."""
+    entries = json.loads((_data_dir() / "registry.json").read_text("utf-8"))
+    keys = [field.name for field in fields(Dataset) if field.name != "name"]
+    return {name: Dataset(name, **{key: entry[key] for key in keys}) for name, entry in entries.items()}
+
+
+def _of_kind(name: str, kind: str) -> Dataset:
+    """Return a data set of the wanted kind, or say which ones there are."""
+    entry = describe(name)
+    if entry.kind != kind:
+        choices = ", ".join(other for other in names() if describe(other).kind == kind)
+        raise ValueError(f"{name!r} is of kind {entry.kind!r}; expected a {kind}: {choices}")
+    return entry
+
+
+def _bundled(entry: Dataset) -> bytes:
+    """Read a bundled file after checking its hash."""
+    path = _data_dir() / str(entry.file)
+    if not path.is_file():
+        raise FileNotFoundError(f"{entry.name} should be at {path} and is not; make it: {entry.made_by}")
+    if entry.sha256 is None:
+        raise ValueError(f"{entry.name} has no hash in registry.json; run: python -m tools.make.register")
+    check_sha256(path, entry.sha256)
+    return path.read_bytes()
