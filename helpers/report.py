@@ -18,14 +18,15 @@ import platform
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import metadata, resources
+from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from helpers._html import badge, claims_html, format_interval, format_number, static, table_html
+
 if TYPE_CHECKING:
     import matplotlib.figure
-    import pandas
 
 __all__ = [
     "PALETTE",
@@ -69,7 +70,6 @@ VARIABLES = {
 }
 
 HOLDS, PARTLY, FAILS = "holds", "partly", "does not hold here"
-MARKS = {HOLDS: "✓", PARTLY: "◐", FAILS: "✗"}
 MIME = "application/papermill.record/"
 DPI = 144
 
@@ -210,8 +210,8 @@ class Claim:
 
     def _repr_html_(self) -> str:
         note = f" <span>{html.escape(self.note)}</span>" if self.note else ""
-        body = f"{_badge(self.verdict)} {html.escape(self.statement)}{note}"
-        return f'{_css("report.css")}<p class="tml-claim">{body}</p>'
+        body = f"{badge(self.verdict)} {html.escape(self.statement)}{note}"
+        return f'{static("report.css")}<p class="tml-claim">{body}</p>'
 
 
 @dataclass
@@ -565,111 +565,6 @@ def bootstrap_interval(
     return float(result.confidence_interval.low), float(result.confidence_interval.high)
 
 
-def format_number(value: float) -> str:
-    """Write a number with three significant digits, as a reader expects it.
-
-    Examples
-    --------
-    >>> [format_number(x) for x in (0.25, 12, 104_123.4, 2.5e-9, -3.14159)]
-    ['0.250', '12', '104,123', '2.50e-09', '-3.14']
-    """
-    value = float(value)
-    if value.is_integer() or abs(value) >= 1000:
-        return f"{value:,.0f}" if abs(value) < 1e9 else f"{value:.2e}"
-    return f"{value:.2e}" if abs(value) < 1e-3 else f"{value:#.3g}".rstrip(".")
-
-
-def format_interval(low: float, high: float) -> str:
-    """Write an interval.
-
-    Examples
-    --------
-    >>> format_interval(0.2471, 0.25)
-    '[0.247, 0.250]'
-    """
-    return f"[{format_number(low)}, {format_number(high)}]"
-
-
-def table_html(frame: pandas.DataFrame, *, caption: str) -> str:
-    """Write a frame as an accessible HTML table that scrolls by itself when the page is narrow.
-
-    Parameters
-    ----------
-    frame : pandas.DataFrame
-        The table. A named or non-default index becomes the row headers.
-    caption : str
-        What the table shows.
-
-    Returns
-    -------
-    str
-        HTML with its style.
-
-    Raises
-    ------
-    ValueError
-        If the caption is empty or the frame has no rows.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> frame = pd.DataFrame({"error": [0.25]}, index=pd.Index(["TopK"], name="encoder"))
-    >>> '<th scope="row">TopK</th><td class="tml-number">0.250</td>' in table_html(frame, caption="Error")
-    True
-    """
-    if not caption.strip() or frame.empty:
-        raise ValueError("a table needs a caption and at least one row")
-    default = frame.index.name is None and frame.index.equals(type(frame.index)(range(len(frame))))
-    shown = frame if default else frame.reset_index(names=_index_names(frame))
-    heads = len(shown.columns) - len(frame.columns)
-    numeric = [_is_numeric(shown.iloc[:, column]) for column in range(len(shown.columns))]
-    columns = [_flat(name) for name in shown.columns]
-    head = "".join(
-        f'<th scope="col"{_NUMBER if right else ""}>{html.escape(name)}</th>'
-        for name, right in zip(columns, numeric, strict=True)
-    )
-    rows = (_row(values, heads, numeric) for values in shown.itertuples(index=False, name=None))
-    return _table(f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody>", caption)
-
-
-def claims_html(ledger: Ledger) -> str:
-    """Write the claims table: what the paper says, what was measured, and the verdict.
-
-    Parameters
-    ----------
-    ledger : Ledger
-        A ledger with at least one claim.
-
-    Returns
-    -------
-    str
-        HTML with its style; on a narrow page each claim becomes a card.
-
-    Raises
-    ------
-    ValueError
-        If there is no claim yet.
-
-    Examples
-    --------
-    >>> ledger = Ledger("smoke", "sae-derivation")
-    >>> gap = ledger.record("gap", 2e-9)
-    >>> claim = ledger.claim("2510.00404/prox", "TopK minimises its objective", paper="Sec. 3",
-    ...     holds=gap < 1e-6, ours="gap", baseline=(), control={"a shifted one is worse": True})
-    >>> "TopK minimises its objective" in claims_html(ledger)
-    True
-    """
-    if not ledger.claims:
-        raise ValueError("no claim was made in this run: call run.claim(...) first")
-    heads = ("Claim", "The paper says", "We measured", "Baseline", "Negative control", "Verdict")
-    head = "".join(f'<th scope="col" role="columnheader">{name}</th>' for name in heads)
-    rows = "".join(_claim_row(claim, ledger, heads) for claim in ledger.claims.values())
-    where = " on ".join(part for part in (f"{ledger.profile} profile", ledger.model) if part)
-    caption = f"The claims of this chapter, as measured ({where}). Intervals are 95 %."
-    body = f'<thead role="rowgroup"><tr role="row">{head}</tr></thead><tbody role="rowgroup">{rows}</tbody>'
-    return _table(body, caption, kind=" tml-claims")
-
-
 def render(fig: matplotlib.figure.Figure, *, kind: str = "png", **options: Any) -> bytes:
     """Draw a figure into bytes at 144 dpi and close it."""
     import matplotlib.pyplot as plt
@@ -686,8 +581,6 @@ def show_html(body: str, *, text: str) -> None:
 
 
 # What follows serves the functions above.
-
-_NUMBER = ' class="tml-number"'
 
 
 def _record(name: str, value: Any, *, ci: Any, n: int | None, unit: str) -> Record:
@@ -782,102 +675,3 @@ def in_notebook() -> bool:
     """Tell whether an IPython shell is listening."""
     shell = sys.modules.get("IPython")
     return shell is not None and shell.get_ipython() is not None
-
-
-def _css(name: str) -> str:
-    """Return a style sheet of this package as an element."""
-    return f"<style>{resources.files('helpers').joinpath('static', name).read_text('utf-8')}</style>"
-
-
-def _badge(verdict: str) -> str:
-    """Write a verdict as a label: a sign and words, not colour alone."""
-    sign = f'<span aria-hidden="true">{MARKS[verdict]}</span>'
-    return f'<span class="tml-verdict tml-{verdict.split()[0]}">{sign} {verdict}</span>'
-
-
-def _table(body: str, caption: str, *, kind: str = "") -> str:
-    """Wrap rows into a captioned table in a region that scrolls by itself."""
-    words = html.escape(caption)
-    return (
-        f'{_css("report.css")}<div class="tml-scroll{kind}" role="region" aria-label="{words}" tabindex="0">'
-        f'<table class="tml-table" role="table"><caption>{words}</caption>{body}</table></div>'
-    )
-
-
-def _row(values: Sequence[Any], heads: int, numeric: Sequence[bool]) -> str:
-    """Write one row; the first `heads` cells are its headers."""
-    cells = []
-    for position, (value, right) in enumerate(zip(values, numeric, strict=True)):
-        if position < heads:
-            cells.append(f'<th scope="row">{_cell(value)}</th>')
-        else:
-            cells.append(f"<td{_NUMBER if right else ''}>{_cell(value)}</td>")
-    return f"<tr>{''.join(cells)}</tr>"
-
-
-def _cell(value: Any) -> str:
-    """Write one value of a table."""
-    if isinstance(value, Record):
-        return html.escape(value.text())
-    if isinstance(value, numbers.Real) and not isinstance(value, bool | np.bool_):
-        return "–" if math.isnan(value) else format_number(float(value))
-    return html.escape(str(value))
-
-
-def _is_numeric(column: Any) -> bool:
-    """Tell whether every value of a column is a number."""
-    return all(isinstance(value, numbers.Real) and not isinstance(value, bool | np.bool_) for value in column)
-
-
-def _index_names(frame: pandas.DataFrame) -> list[str]:
-    """Name the levels of an index; a level without a name gets an empty one."""
-    return [str(name) if name is not None else " " * level for level, name in enumerate(frame.index.names)]
-
-
-def _flat(name: Any) -> str:
-    """Write a column name, also one of several levels."""
-    return " / ".join(str(part) for part in name if str(part)) if isinstance(name, tuple) else str(name)
-
-
-def _claim_row(claim: Claim, ledger: Ledger, heads: Sequence[str]) -> str:
-    """Write one claim as a row of the claims table."""
-    note = f'<span class="tml-note">{html.escape(claim.note)}</span>' if claim.note else ""
-    cells = (
-        html.escape(claim.paper),
-        _measured(claim.ours, ledger),
-        _measured(claim.baseline, ledger),
-        _controls(claim.control),
-        _badge(claim.verdict) + note,
-    )
-    first = f'{html.escape(claim.statement)}<span class="tml-note">{html.escape(claim.id)}</span>'
-    rest = "".join(
-        f'<td role="cell" data-head="{head}">{cell}</td>' for head, cell in zip(heads[1:], cells, strict=True)
-    )
-    return f'<tr role="row"><th scope="row" role="rowheader">{first}</th>{rest}</tr>'
-
-
-def _measured(names: Sequence[str], ledger: Ledger) -> str:
-    """Write recorded values, each under its name."""
-    if not names:
-        return "–"
-    items = "".join(
-        f"<div><dt>{_breakable(name)}</dt><dd>{html.escape(ledger[name].text())}</dd></div>" for name in names
-    )
-    return f"<dl>{items}</dl>"
-
-
-def _breakable(name: str) -> str:
-    """Let a long name break after its separators."""
-    words = html.escape(name)
-    for mark in "/._-":
-        words = words.replace(mark, f"{mark}<wbr>")
-    return words
-
-
-def _controls(control: Mapping[str, bool]) -> str:
-    """Write the negative controls, each with what came of it."""
-    items = "".join(
-        f"<li>{html.escape(label)}: <strong>{'as it should' if ok else 'failed'}</strong></li>"
-        for label, ok in control.items()
-    )
-    return f"<ul>{items}</ul>"

@@ -16,10 +16,10 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from typing import Any
 
 from helpers import report
+from helpers._html import static
 
 __all__ = ["MAX_BYTES", "MAX_FRAMES", "Explorer", "explore"]
 
@@ -57,9 +57,9 @@ class Explorer:
         )
         caption = f"<figcaption>{html.escape(self.caption)}</figcaption>"
         return (
-            f'<figure class="tml-explorer"><style>{_static("explorer.css")}</style>'
+            f'<figure class="tml-explorer">{static("explorer.css")}'
             f'<div class="tml-controls">{sliders}</div><div class="tml-stage">{frames}</div>{caption}'
-            f"<script>{_static('explorer.js')}</script></figure>"
+            f"{static('explorer.js')}</figure>"
         )
 
     def live(self) -> Any:
@@ -224,10 +224,6 @@ def _slider(name: str, values: Sequence[str], key: str) -> str:
     return (
         f'<div class="tml-control"><label for="{key}">{label}</label>'
         f'<input type="range" id="{key}" min="0" max="{len(values) - 1}" step="1" value="0" '
-        f'autocomplete="off" aria-valuetext="{first}" data-labels="{words}"><output for="{key}">{first}</output></div>'
+        f'autocomplete="off" aria-valuetext="{first}" data-labels="{words}">'
+        f'<output for="{key}">{first}</output></div>'
     )
-
-
-def _static(name: str) -> str:
-    """Read a file of this package that belongs into the page."""
-    return resources.files("helpers").joinpath("static", name).read_text("utf-8").strip()
