@@ -1,0 +1,673 @@
+"""Read and change what flows through a language model.
+
+This is the only room that touches nnsight. A `Site` names a place; `collect` reads there; an `Edit` changes
+what passes, and `logits` and `loss` run the model with edits in place.
+
+Two facts to know before using activations:
+
+**Position 0 is special.** The first token of every sequence sees only itself, and attention heads that find
+nothing to look at put their weight on it: the *attention sink*. Its residual stream is huge, hardly depends
+on which token it is, and says nothing about the text. One such row outweighs hundreds of others in a mean
+or a squared error. So everything here leaves position 0 out (``skip_first=1``) unless told otherwise:
+`collect` does not return it, and the edits do not change it.
+
+**Massive activations.** A few other rows (delimiters, line breaks and other tokens that also serve as
+sinks) can have norms hundreds or thousands of times the typical one, concentrated in a handful of
+coordinates that stay the same for all texts: Sun et al., *Massive Activations in Large Language Models*
+(arXiv 2402.17762). They act as constant biases. `massive` marks such rows, so that they can be counted and
+kept out of a training set.
+
+Examples
+--------
+>>> from helpers.trace import Site
+>>> str(Site(15)), str(Site(3, "attn"))
+('resid.15', 'attn.3')
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from tqdm import tqdm
+
+from helpers.models import FAMILIES, LanguageModel
+
+__all__ = ["Edit", "Site", "ablate", "add", "clamp", "collect", "logits", "loss", "massive", "patch", "splice"]
+
+Part = Literal["resid", "attn", "mlp"]
+Remote = bool | Literal["local"]
+_ORDER = {"attn": 0, "mlp": 1, "resid": 2}  # the order in which a layer computes them
+
+
+@dataclass(frozen=True)
+class Site:
+    """Name a place in the model: the output of a layer, or of one of its halves.
+
+    Parameters
+    ----------
+    layer : int
+        Decoder layer, from 0.
+    part : {"resid", "attn", "mlp"}
+        ``"resid"`` is the residual stream after the layer. ``"attn"`` and ``"mlp"`` are the outputs of those
+        modules. In gpt2, llama and qwen2 exactly this is added to the residual stream; in gemma2 it first
+        passes a normalisation, so there it is the module's output *before* that.
+
+    Examples
+    --------
+    >>> from helpers.trace import Site
+    >>> Site(2, "mlp")
+    Site(layer=2, part='mlp')
+
+    Taught in: sae-derivation
+    """
+
+    layer: int
+    part: Part = "resid"
+
+    def __post_init__(self) -> None:
+        if self.part not in _ORDER:
+            raise ValueError(f"part is {self.part!r}; expected one of {', '.join(_ORDER)}")
+        if self.layer < 0:
+            raise ValueError(f"layer is {self.layer}; expected 0 or more (count from the first layer)")
+
+    def __str__(self) -> str:
+        return f"{self.part}.{self.layer}"
+
+
+@dataclass(frozen=True, eq=False)
+class Edit:
+    """Change what passes a site during a forward pass.
+
+    Edits on one site are applied in the order given. The function gets float32, whatever the model's
+    format, and its result is cast back.
+
+    Parameters
+    ----------
+    site : Site
+        Where.
+    fn : callable
+        From activations (batch, position, d_model) to new ones of the same shape.
+    source : Float[Tensor, "batch position d_model"], optional
+        Values that belong to the sequences, row by row; ``fn`` then gets those of the current batch as a
+        second argument. `patch` uses it.
+
+    Examples
+    --------
+    >>> from helpers.trace import Edit, Site
+    >>> double = Edit(Site(3), lambda acts_BTD: 2 * acts_BTD)
+    >>> str(double.site)
+    'resid.3'
+
+    Taught in: sae-derivation
+    """
+
+    site: Site
+    fn: Callable[..., Tensor]
+    source: Tensor | None = None
+
+
+def splice(site: Site, fn: Callable[[Tensor], Tensor], *, skip_first: int = 1) -> Edit:
+    """Put a function in the path: what passes the site is replaced by what the function makes of it.
+
+    Parameters
+    ----------
+    site : Site
+        Where.
+    fn : callable
+        From (batch, position, d_model) to the same shape; for instance an SAE's reconstruction.
+    skip_first : int
+        Positions at the start that stay as they are: the attention sink.
+
+    Returns
+    -------
+    Edit
+        For `logits` and `loss`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from helpers.trace import Site, splice
+    >>> splice(Site(0), torch.zeros_like).fn(torch.ones(1, 3, 2))[0, :, 0]
+    tensor([1., 0., 0.])
+
+    Taught in: sae-derivation
+    """
+    _check_skip(skip_first)
+
+    def edited(acts_BTD: Tensor) -> Tensor:
+        return torch.cat([acts_BTD[:, :skip_first], fn(acts_BTD[:, skip_first:])], dim=1)
+
+    return Edit(site, edited)
+
+
+def add(
+    site: Site, vector_D: Float[Tensor, "d_model"], *, scale: float = 1.0, skip_first: int = 1
+) -> Edit:
+    """Add a vector at every position: steering.
+
+    Parameters
+    ----------
+    site : Site
+        Where.
+    vector_D : Float[Tensor, "d_model"]
+        What to add.
+    scale : float
+        Times how much; negative steers the other way.
+    skip_first : int
+        Positions at the start that stay as they are.
+
+    Returns
+    -------
+    Edit
+        For `logits` and `loss`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from helpers.trace import Site, add
+    >>> add(Site(0), torch.tensor([1.0, 0.0]), scale=3.0).fn(torch.ones(1, 2, 2))
+    tensor([[[1., 1.],
+             [4., 1.]]])
+
+    Taught in: sae-derivation
+    """
+    return splice(site, lambda acts_BTD: acts_BTD + scale * vector_D.to(acts_BTD), skip_first=skip_first)
+
+
+def ablate(
+    site: Site,
+    *,
+    direction: Float[Tensor, "d_model"] | None = None,
+    value: Float[Tensor, "d_model"] | None = None,
+    skip_first: int = 1,
+) -> Edit:
+    """Remove what passes a site, or one direction of it.
+
+    Parameters
+    ----------
+    site : Site
+        Where.
+    direction : Float[Tensor, "d_model"], optional
+        Remove only the component along this direction (of any length but zero).
+    value : Float[Tensor, "d_model"], optional
+        Put this in place of the whole; for a mean ablation, the mean activation. Zero if not given.
+    skip_first : int
+        Positions at the start that stay as they are.
+
+    Returns
+    -------
+    Edit
+        For `logits` and `loss`.
+
+    Raises
+    ------
+    ValueError
+        If both are given, or the direction is zero.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from helpers.trace import Site, ablate
+    >>> acts = torch.tensor([[[3.0, 4.0]]])
+    >>> ablate(Site(0), skip_first=0).fn(acts)
+    tensor([[[0., 0.]]])
+    >>> ablate(Site(0), direction=torch.tensor([2.0, 0.0]), skip_first=0).fn(acts)
+    tensor([[[0., 4.]]])
+
+    Taught in: sae-derivation
+    """
+    if direction is not None and value is not None:
+        raise ValueError("ablate got a direction and a value; give one, or neither for zero ablation")
+    if direction is not None:
+        return clamp(site, direction, value=0.0, skip_first=skip_first)
+    if value is None:
+        return splice(site, torch.zeros_like, skip_first=skip_first)
+    return splice(site, lambda acts_BTD: value.to(acts_BTD).expand_as(acts_BTD), skip_first=skip_first)
+
+
+def clamp(
+    site: Site, direction_D: Float[Tensor, "d_model"], *, value: float, skip_first: int = 1
+) -> Edit:
+    """Set the coordinate along a direction to one value at every position.
+
+    Parameters
+    ----------
+    site : Site
+        Where.
+    direction_D : Float[Tensor, "d_model"]
+        The direction; only its orientation counts, since it is scaled to length 1.
+    value : float
+        The new coordinate, in the activations' own units.
+    skip_first : int
+        Positions at the start that stay as they are.
+
+    Returns
+    -------
+    Edit
+        For `logits` and `loss`.
+
+    Raises
+    ------
+    ValueError
+        If the direction is zero or not finite.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from helpers.trace import Site, clamp
+    >>> clamp(Site(0), torch.tensor([2.0, 0.0]), value=5.0, skip_first=0).fn(torch.ones(1, 1, 2))
+    tensor([[[5., 1.]]])
+
+    Taught in: sae-derivation
+    """
+    norm = direction_D.norm()
+    if not (torch.isfinite(norm) and norm > 0):
+        raise ValueError(f"the direction at {site} has norm {norm.item()}; expected a finite one above zero")
+    unit_D = direction_D / norm
+
+    def clamped(acts_BTD: Tensor) -> Tensor:
+        unit = unit_D.to(acts_BTD)
+        return acts_BTD + (value - acts_BTD @ unit)[..., None] * unit
+
+    return splice(site, clamped, skip_first=skip_first)
+
+
+def patch(site: Site, acts_BTD: Float[Tensor, "batch position d_model"], *, skip_first: int = 1) -> Edit:
+    """Put in activations from another run: activation patching.
+
+    Parameters
+    ----------
+    site : Site
+        Where.
+    acts_BTD : Float[Tensor, "batch position d_model"]
+        As many sequences and positions as the tokens that will be run.
+    skip_first : int
+        Positions at the start that stay as they are.
+
+    Returns
+    -------
+    Edit
+        For `logits` and `loss`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from helpers.trace import Site, patch
+    >>> edit = patch(Site(0), torch.zeros(1, 2, 1))
+    >>> edit.fn(torch.ones(1, 2, 1), edit.source).flatten()
+    tensor([1., 0.])
+
+    Taught in: sae-derivation
+    """
+    _check_skip(skip_first)
+
+    def patched(old_BTD: Tensor, new_BTD: Tensor) -> Tensor:
+        return torch.cat([old_BTD[:, :skip_first], new_BTD[:, skip_first:].to(old_BTD)], dim=1)
+
+    return Edit(site, patched, acts_BTD)
+
+
+def massive(acts_ND: Float[Tensor, "token d_model"], *, ratio: float = 10.0) -> Bool[Tensor, "token"]:
+    """Mark rows whose norm is far above the typical one.
+
+    Parameters
+    ----------
+    acts_ND : Float[Tensor, "token d_model"]
+        Activations, one row a token.
+    ratio : float
+        How many times the median norm counts as far above; above 1.
+
+    Returns
+    -------
+    Bool[Tensor, "token"]
+        True where the row is massive.
+
+    Raises
+    ------
+    ValueError
+        If there is no row, or the ratio is not above 1.
+
+    References
+    ----------
+    Sun et al. (2024), *Massive Activations in Large Language Models*, arXiv 2402.17762, section 2.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from helpers.trace import massive
+    >>> massive(torch.tensor([[1.0], [2.0], [500.0]]))
+    tensor([False, False,  True])
+
+    Taught in: sae-derivation
+    """
+    if len(acts_ND) == 0:
+        raise ValueError("massive got no rows; expected at least one activation")
+    if not ratio > 1:
+        raise ValueError(f"ratio is {ratio}; expected more than 1")
+    norms_N = acts_ND.norm(dim=-1)
+    return norms_N > ratio * norms_N.median()
+
+
+def collect(
+    lm: LanguageModel,
+    tokens_BT: Int[Tensor, "batch position"],
+    *,
+    sites: Iterable[Site],
+    batch_size: int = 8,
+    skip_first: int = 1,
+    progress: bool = True,
+    remote: Remote = False,
+) -> dict[Site, Float[Tensor, "token d_model"]]:
+    """Collect activations at some sites, one row a token.
+
+    The forward pass stops at the deepest site asked for, so shallow sites are cheap. Row ``i`` belongs to
+    token ``tokens_BT[:, skip_first:].reshape(-1)[i]``.
+
+    Parameters
+    ----------
+    lm : LanguageModel
+        The model.
+    tokens_BT : Int[Tensor, "batch position"]
+        Token ids, without padding.
+    sites : iterable of Site
+        Where to read.
+    batch_size : int
+        Sequences in one forward pass.
+    skip_first : int
+        Positions dropped at the start of every sequence: position 0 is the attention sink, a huge and
+        nearly constant vector that would rule every average (see the head of this module).
+    progress : bool
+        Show a bar; never while the book is built.
+    remote : bool or "local"
+        ``True`` runs on NDIF; ``"local"`` sends the same request through the same packing, and runs it here.
+
+    Returns
+    -------
+    dict of Site to Float[Tensor, "token d_model"]
+        float32, on the CPU. Massive activations are kept: mark them with `massive`.
+
+    Raises
+    ------
+    ValueError
+        If there are no tokens or no sites, a layer does not exist, or an activation is not finite.
+    ConnectionError
+        If ``remote=True`` and NDIF cannot be reached.
+
+    Examples
+    --------
+    >>> from helpers import trace
+    >>> trace.collect(lm, blocks, sites=[trace.Site(15)])  # doctest: +SKIP
+    {Site(layer=15, part='resid'): tensor([[...]])}
+
+    Taught in: sae-derivation
+    """
+    order = _in_order(lm, sites)
+    _check_tokens(lm, tokens_BT, batch_size)
+    if not order:
+        raise ValueError("collect got no sites; give at least one, such as [Site(15)]")
+    _check_skip(skip_first, tokens_BT.shape[1] - 1)
+    rows = tokens_BT.shape[1] - skip_first
+    out = {site: torch.empty(len(tokens_BT) * rows, lm.d_model) for site in order}
+    wrapped = _wrap(lm, remote)
+    with _bar(tokens_BT, progress) as bar:
+        for start in range(0, len(tokens_BT), batch_size):
+            batch_BT = tokens_BT[start : start + batch_size]
+            for site, acts_BTD in zip(order, _read(lm, wrapped, batch_BT, order, remote), strict=True):
+                acts_ND = acts_BTD[:, skip_first:].reshape(-1, lm.d_model)
+                out[site][start * rows : start * rows + len(acts_ND)] = _finite(site, acts_ND)
+            bar.update(batch_BT.numel())
+    return out
+
+
+def logits(
+    lm: LanguageModel,
+    tokens_BT: Int[Tensor, "batch position"],
+    *,
+    edits: Sequence[Edit] = (),
+    batch_size: int = 8,
+    remote: Remote = False,
+) -> Float[Tensor, "batch position vocab"]:
+    """Run the model, with edits in place, and return its logits.
+
+    Parameters
+    ----------
+    lm : LanguageModel
+        The model.
+    tokens_BT : Int[Tensor, "batch position"]
+        Token ids, without padding.
+    edits : sequence of Edit
+        What to change on the way; several on one site are applied in the order given.
+    batch_size : int
+        Sequences in one forward pass.
+    remote : bool or "local"
+        As for `collect`.
+
+    Returns
+    -------
+    Float[Tensor, "batch position vocab"]
+        float32, on the CPU. All of them are held: 4 bytes x batch x position x vocabulary.
+
+    Raises
+    ------
+    ValueError
+        If there are no tokens, a layer does not exist, or an edit changes the shape.
+    ConnectionError
+        If ``remote=True`` and NDIF cannot be reached.
+
+    Examples
+    --------
+    >>> from helpers import trace
+    >>> off = trace.ablate(trace.Site(15, "mlp"))
+    >>> trace.logits(lm, blocks, edits=[off]).shape  # doctest: +SKIP
+    torch.Size([8, 128, 49152])
+
+    Taught in: sae-derivation
+    """
+    _check_tokens(lm, tokens_BT, batch_size)
+    batches = _run(lm, tokens_BT, edits, batch_size, remote)
+    return torch.cat([logits_BTV.float().cpu() for _, logits_BTV in batches])
+
+
+def loss(
+    lm: LanguageModel,
+    tokens_BT: Int[Tensor, "batch position"],
+    *,
+    edits: Sequence[Edit] = (),
+    batch_size: int = 8,
+    remote: Remote = False,
+) -> float:
+    """Return the mean next-token cross-entropy, with edits in place.
+
+    Batches stream through: the logits of one batch are held at a time.
+
+    Parameters
+    ----------
+    lm : LanguageModel
+        The model.
+    tokens_BT : Int[Tensor, "batch position"]
+        Token ids, without padding; at least two positions.
+    edits : sequence of Edit
+        What to change on the way.
+    batch_size : int
+        Sequences in one forward pass.
+    remote : bool or "local"
+        As for `collect`.
+
+    Returns
+    -------
+    float
+        In nats a token, averaged over all positions that have a next token.
+
+    Raises
+    ------
+    ValueError
+        If there are no tokens or only one position, a layer does not exist, or an edit changes the shape.
+    ConnectionError
+        If ``remote=True`` and NDIF cannot be reached.
+
+    Examples
+    --------
+    >>> from helpers import trace
+    >>> trace.loss(lm, blocks, edits=[trace.ablate(trace.Site(15))])  # doctest: +SKIP
+    8.1
+
+    Taught in: sae-derivation
+    """
+    _check_tokens(lm, tokens_BT, batch_size)
+    if tokens_BT.shape[1] < 2:
+        raise ValueError("loss got sequences of one token; the next-token loss needs two or more")
+    total = 0.0
+    for batch_BT, logits_BTV in _run(lm, tokens_BT, edits, batch_size, remote):
+        flat_NV = logits_BTV[:, :-1].flatten(0, 1).float()
+        targets_N = batch_BT[:, 1:].flatten().to(flat_NV.device)
+        total += float(F.cross_entropy(flat_NV, targets_N, reduction="sum"))
+    return total / tokens_BT[:, 1:].numel()
+
+
+def _read(
+    lm: LanguageModel, wrapped: Any, batch_BT: Tensor, sites: list[Site], remote: Remote
+) -> list[Tensor]:
+    """Run one batch up to the deepest site and return what passed each."""
+    import nnsight
+
+    read: list[Tensor] = []
+    with torch.no_grad(), _clear_remote(remote), wrapped.trace(batch_BT.to(lm.device), remote=remote) as tracer:
+        read = nnsight.save([_output(_module(wrapped, lm, site)) for site in sites])
+        tracer.stop()
+    return read
+
+
+def _run(
+    lm: LanguageModel, tokens_BT: Tensor, edits: Sequence[Edit], batch_size: int, remote: Remote
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield every batch with its logits under the edits."""
+    order = _in_order(lm, [edit.site for edit in edits])
+    planned = [edit for site in order for edit in edits if edit.site == site]
+    for edit in planned:
+        _check_source(edit, lm, tokens_BT)
+    wrapped = _wrap(lm, remote)
+    for start in range(0, len(tokens_BT), batch_size):
+        batch_BT = tokens_BT[start : start + batch_size]
+        rows = slice(start, start + batch_size)
+        with torch.no_grad(), _clear_remote(remote), wrapped.trace(batch_BT.to(lm.device), remote=remote):
+            for edit in planned:
+                _apply(_module(wrapped, lm, edit.site), edit, rows)
+            logits_BTV = wrapped.output.logits.save()
+        yield batch_BT, logits_BTV
+
+
+def _apply(module: Any, edit: Edit, rows: slice) -> None:
+    """Replace a module's output by what the edit makes of it."""
+    old = _output(module)
+    extra = () if edit.source is None else (edit.source[rows],)
+    new = edit.fn(old.float(), *extra)
+    if new.shape != old.shape:
+        raise ValueError(f"the edit at {edit.site} turned shape {tuple(old.shape)} into {tuple(new.shape)}")
+    new = new.to(old)
+    if isinstance(module.output, tuple):
+        module.output = (new, *module.output[1:])
+    else:
+        module.output = new
+
+
+def _output(module: Any) -> Any:
+    """Return a module's activations; attention gives them first, and its weights second."""
+    out = module.output
+    return out[0] if isinstance(out, tuple) else out
+
+
+def _module(root: Any, lm: LanguageModel, site: Site) -> Any:
+    """Find the module whose output a site names."""
+    family = FAMILIES[lm.family]
+    layer = attrgetter(family.layers)(root)[site.layer]
+    return layer if site.part == "resid" else getattr(layer, getattr(family, site.part))
+
+
+def _wrap(lm: LanguageModel, remote: Remote) -> Any:
+    """Wrap the model for nnsight; its weights are shared, its tokenizer is not."""
+    from nnsight import TransformersModel
+
+    if remote is True and lm.source != "hub":
+        raise ValueError(
+            f"remote=True asks NDIF to run {lm.name!r}, which is no hub id. Load the model by its hub id, "
+            'or use remote="local" for a dry run here'
+        )
+    if remote is True:
+        with _clear_remote(remote):
+            return TransformersModel(lm.name)
+    return TransformersModel(lm.model, tokenizer=copy.deepcopy(lm.tokenizer))
+
+
+@contextmanager
+def _clear_remote(remote: Remote) -> Iterator[None]:
+    """Say what to do when NDIF cannot be reached."""
+    try:
+        yield
+    except Exception as error:
+        if remote is not True or isinstance(error, ValueError):
+            raise
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ConnectionError(
+            f"NDIF did not run the request ({reason}). Check the network, the key "
+            "(nnsight.CONFIG.set_default_api_key) and that NDIF serves the model; or use remote=False"
+        ) from error
+
+
+def _in_order(lm: LanguageModel, sites: Iterable[Site]) -> list[Site]:
+    """Return the distinct sites in the order in which a forward pass meets them."""
+    order = sorted(set(sites), key=lambda site: (site.layer, _ORDER[site.part]))
+    for site in order:
+        if site.layer >= lm.n_layers:
+            raise ValueError(f"{site} does not exist: {lm.name} has layers 0 to {lm.n_layers - 1}")
+    return order
+
+
+def _check_tokens(lm: LanguageModel, tokens_BT: Tensor, batch_size: int) -> None:
+    """Refuse tokens or a batch size that cannot be run."""
+    if tokens_BT.numel() == 0:
+        raise ValueError(f"the tokens have shape {tuple(tokens_BT.shape)}, so none; give at least one block")
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}; expected 1 or more")
+    vocab = int(lm.model.config.vocab_size)
+    low, high = int(tokens_BT.min()), int(tokens_BT.max())
+    if low < 0 or high >= vocab:
+        raise ValueError(f"token ids run from {low} to {high}; {lm.name} knows 0 to {vocab - 1}")
+
+
+def _check_skip(skip_first: int, longest: int | None = None) -> None:
+    """Refuse to skip a negative number of positions, or all of them."""
+    if skip_first < 0 or (longest is not None and skip_first > longest):
+        raise ValueError(f"skip_first is {skip_first}; expected 0 to one less than the sequence length")
+
+
+def _check_source(edit: Edit, lm: LanguageModel, tokens_BT: Tensor) -> None:
+    """Refuse a patch that does not fit the tokens."""
+    expected = (*tokens_BT.shape, lm.d_model)
+    if edit.source is not None and tuple(edit.source.shape) != expected:
+        raise ValueError(f"the patch at {edit.site} has shape {tuple(edit.source.shape)}; expected {expected}")
+
+
+def _finite(site: Site, acts_ND: Tensor) -> Tensor:
+    """Pass finite activations on; refuse others."""
+    if not torch.isfinite(acts_ND).all():
+        raise ValueError(
+            f"activations at {site} are not finite. Check the weights, or load the model with "
+            "dtype=torch.float32: half precision overflows at massive activations"
+        )
+    return acts_ND
+
+
+def _bar(tokens_BT: Tensor, progress: bool) -> Any:
+    """Make a progress bar in tokens; none while the book is built."""
+    hidden = not progress or os.environ.get("TML_PRESS") == "1"
+    return tqdm(total=tokens_BT.numel(), unit="token", unit_scale=True, desc="collect", disable=hidden)
