@@ -2,4 +2,10 @@
 
 from jaxtyping import install_import_hook
 
-install_import_hook("helpers", "beartype.beartype")
+import tests.shapes  # noqa: F401  (the hook finds the checker by its name)
+
+install_import_hook("helpers", "tests.shapes.check")
+
+import torch
+
+torch.set_num_threads(1)  # the tensors of the tests are small: a second thread would only wait

@@ -1,0 +1,203 @@
+"""Train the grid of sparse autoencoders that the page `sae-derivation` quotes.
+
+Run ``python -m tools.make.sae_grid``. It takes about an hour and a half on two cores, can be broken off and goes on where it
+stopped, and writes data/studies/sae-grid.json: one row an autoencoder, with its settings, seed and
+held-out numbers. The page itself trains a smaller part of this and shows both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from helpers import data, models, trace
+from helpers.sae import (
+    AblationLosses,
+    Schedule,
+    SparseAutoencoder,
+    ablation_losses,
+    fit,
+    loss_recovered,
+    reconstruction,
+    sign_audit,
+)
+
+OUT = Path("data/studies/sae-grid.json")
+DONE = Path("build/studies/sae-grid.jsonl")
+LAYERS = (10, 20)
+OPERATORS = ("relu", "jumprelu", "topk", "abstopk")
+DEFAULT = {
+    "layer": 10,
+    "k": 32,
+    "expansion": 4,
+    "lr": 1e-3,
+    "steps": 400,
+    "start": "tied",
+    "bias": True,
+    "revive": 0,
+}
+# One change at a time, for the two operators that the paper compares.
+VARIATIONS: tuple[dict[str, Any], ...] = (
+    {"lr": 3e-4},
+    {"lr": 3e-3},
+    {"start": "untied"},
+    {"bias": False},
+    {"k": 8},
+    {"revive": 100},
+    {"expansion": 2},
+    {"expansion": 8},
+    {"steps": 1600},
+)
+
+
+def plan(seeds: int) -> Iterator[dict[str, Any]]:
+    """List every autoencoder: the grid over layers, k and operators, then the variations."""
+    for layer in LAYERS:
+        for k in (16, 32, 57):
+            for operator in OPERATORS:
+                for seed in range(seeds):
+                    yield {
+                        **DEFAULT,
+                        "layer": layer,
+                        "k": k,
+                        "operator": operator,
+                        "seed": seed,
+                        "part": "grid",
+                    }
+    for change in VARIATIONS:
+        for operator in ("topk", "abstopk"):
+            for seed in range(seeds):
+                part = "+".join(f"{name}={value}" for name, value in change.items())
+                yield {**DEFAULT, **change, "operator": operator, "seed": seed, "part": part}
+
+
+def train(row: dict[str, Any], acts_ND: Tensor) -> tuple[SparseAutoencoder, float, float]:
+    """Train the autoencoder of one row; give it with its share of dead latents and its speed."""
+    d_model = acts_ND.shape[1]
+    sae = SparseAutoencoder(
+        d_model, row["expansion"] * d_model, operator=row["operator"], k=row["k"], seed=row["seed"]
+    )
+    if row["start"] == "untied":
+        dice = torch.Generator().manual_seed(row["seed"] + 1_000)
+        noise_PD = torch.randn(sae.encoder_PD.shape, generator=dice)
+        sae.encoder_PD.data.copy_(normalize(noise_PD, dim=1))
+    sae.encoder_bias_P.requires_grad_(row["bias"])
+    schedule = Schedule(
+        steps=row["steps"], lr=row["lr"], revive_every=row["revive"], seed=row["seed"], batch_size=2048
+    )
+    log = fit(sae, acts_ND, schedule=schedule, progress=False)
+    return sae, log.dead, log.tokens_per_second
+
+
+def measure(
+    sae: SparseAutoencoder,
+    held_out_ND: Tensor,
+    *,
+    lm: models.LanguageModel,
+    tokens_BT: Tensor,
+    site: trace.Site,
+    losses: AblationLosses,
+) -> dict[str, float]:
+    """Give the held-out numbers of one autoencoder."""
+    rebuilt = reconstruction(sae, held_out_ND)
+    spliced = loss_recovered(sae, lm, tokens_BT, site=site, losses=losses)
+    ablated, original = losses.zero, losses.original
+    loss = ablated - spliced * (ablated - original)
+    return {
+        "nmse": rebuilt.nmse,
+        "unexplained": rebuilt.unexplained,
+        "l0": rebuilt.l0,
+        "alive": rebuilt.alive,
+        "recovered": spliced,
+        "recovered_mean": losses.recovered(loss, against="mean"),
+        "two_sided": sign_audit(sae, held_out_ND).share,
+    }
+
+
+def main() -> None:
+    """Train what is not done yet, then write the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument(
+        "--only-write", action="store_true", help="write the table from the rows that are done"
+    )
+    options = parser.parse_args()
+    DONE.parent.mkdir(parents=True, exist_ok=True)
+    done = [json.loads(line) for line in DONE.read_text().splitlines()] if DONE.exists() else []
+    known = {json.dumps(row["settings"], sort_keys=True) for row in done}
+    todo = [row for row in plan(options.seeds) if json.dumps(row, sort_keys=True) not in known]
+    if not options.only_write:
+        run(todo)
+        done = [json.loads(line) for line in DONE.read_text().splitlines()]
+    write(done)
+
+
+def run(todo: list[dict[str, Any]]) -> None:
+    """Train and measure, one line of DONE an autoencoder."""
+    lm = models.load_model("smollm2-135m")
+    names = ("pydoc-topics", "sampled")
+    tokens_BT = torch.cat([models.tokenize_blocks(lm, data.load_text(name)) for name in names])
+    test = torch.arange(len(tokens_BT)) % 10 == 0
+    for layer in LAYERS:
+        rows = [row for row in todo if row["layer"] == layer]
+        if not rows:
+            continue
+        site = trace.Site(layer)
+        acts_ND = trace.collect(lm, tokens_BT[~test], sites=[site])[site]
+        held_ND = trace.collect(lm, tokens_BT[test], sites=[site])[site]
+        keep = ~trace.massive(acts_ND)
+        acts_ND, held_ND = acts_ND[keep], held_ND[~trace.massive(held_ND)]
+        # every sixth held-out block: both texts are in it
+        scored_BT = tokens_BT[test][::6][:20]
+        losses = ablation_losses(lm, scored_BT, site=site, acts_ND=acts_ND)
+        print(site, len(acts_ND), "tokens;", losses.original, losses.zero, losses.mean, flush=True)
+        for row in rows:
+            sae, dead, speed = train(row, acts_ND)
+            result = measure(sae, held_ND, lm=lm, tokens_BT=scored_BT, site=site, losses=losses)
+            line = {
+                "settings": row,
+                "tokens": len(acts_ND),
+                "dead": dead,
+                "tokens_per_second": speed,
+                **result,
+            }
+            with DONE.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+            print(json.dumps(line), flush=True)
+
+
+def write(done: list[dict[str, Any]]) -> None:
+    """Write the table, with where it comes from, whole or not at all."""
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
+    )
+    rows = [{**line.pop("settings"), **line} for line in done]
+    table = {
+        "command": "python -m tools.make.sae_grid",
+        "commit": commit.stdout.strip(),
+        "date": datetime.date.today().isoformat(),
+        "model": "smollm2-135m",
+        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+        "threads": torch.get_num_threads(),
+        "rows": [{k: round(v, 6) if isinstance(v, float) else v for k, v in row.items()} for row in rows],
+    }
+    partial = OUT.with_suffix(".partial")
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    partial.write_text(json.dumps(table, indent=0) + "\n")
+    os.replace(partial, OUT)
+    print(f"{len(rows)} autoencoders -> {OUT}")
+
+
+if __name__ == "__main__":
+    main()
