@@ -1,0 +1,1 @@
+"""The press: runs the chapters, puts their numbers on the page, builds and checks the book."""

@@ -1,0 +1,118 @@
+"""The tables that the press writes into the pages, where a page says ``<!-- press: NAME -->``."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tools.press.chapters import Chapter
+from tools.press.inject import measured, number
+from tools.press.project import PressError, Project
+from tools.press.table import markdown, memory, seconds
+
+PLACEHOLDER = re.compile(r"<!-- press: ([\w-]+) -->")
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What the tables are made of: ledgers of the chapters that ran, reasons of those that did not."""
+
+    project: Project
+    chapters: list[Chapter]
+    ledgers: Mapping[str, dict[str, Any]]
+    reasons: Mapping[str, str]
+
+    def link(self, slug: str) -> str:
+        """Return a link to the page of a chapter."""
+        chapter = next(chapter for chapter in self.chapters if chapter.slug == slug)
+        return f"{{doc}}`/{chapter.docname}`"
+
+
+def fill(text: str, contents: Contents, where: str) -> str:
+    """Return the page with its tables."""
+
+    def table(match: re.Match[str]) -> str:
+        if match[1] not in TABLES:
+            known = ", ".join(TABLES)
+            raise PressError(f"{where}: the press has no table {match[1]!r}; it has: {known}")
+        return TABLES[match[1]](contents)
+
+    return PLACEHOLDER.sub(table, text)
+
+
+def results(contents: Contents) -> str:
+    """Return every claim of all chapters."""
+    header = ["claim", "the paper", "here", "verdict", "profile", "model", "run"]
+    blocks = []
+    for chapter in contents.chapters:
+        if reason := contents.reasons.get(chapter.slug):
+            blocks.append(f"**{contents.link(chapter.slug)}**: no valid run ({reason.splitlines()[-1]})")
+        elif claims := contents.ledgers[chapter.slug]["claims"]:
+            rows = [_claim_row(claim, contents.ledgers[chapter.slug]) for claim in claims.values()]
+            blocks.append(f"**{contents.link(chapter.slug)}**\n\n{markdown(header, rows)}")
+    return "\n\n".join(blocks) or "No chapter makes a claim yet."
+
+
+def _claim_row(claim: Mapping[str, Any], ledger: Mapping[str, Any]) -> list[str]:
+    run = ledger["run"]
+    ours = "; ".join(f"{name}: {measured(ledger['records'][name])}" for name in claim["ours"])
+    verdict = f"**{claim['verdict']}**" + (f" ({claim['note']})" if claim.get("note") else "")
+    where = (claim["profile"], claim["model"] or "-", f"{run['date']}, `{run['commit']}`")
+    return [f"{claim['statement']} (`{claim['id']}`)", claim["paper"], ours, verdict, *where]
+
+
+def timings(contents: Contents) -> str:
+    """Return what every chapter cost."""
+    rows = []
+    for chapter in contents.chapters:
+        run = contents.ledgers.get(chapter.slug, {}).get("run")
+        if run:
+            where = (run["profile"], seconds(run["seconds"]), memory(run["peak_bytes"]), run["threads"])
+            rows.append([contents.link(chapter.slug), *where, run["date"], f"`{run['commit']}`"])
+    header = ["chapter", "profile", "run time", "peak memory", "threads", "date", "commit"]
+    return markdown(header, rows)
+
+
+def benchmarks(contents: Contents) -> str:
+    """Return the side-by-side measurements of ``data/results/bench``."""
+    files = sorted((contents.project.data / "results" / "bench").glob("*.json"))
+    if not files:
+        return "No benchmark has been run yet: `make bench`."
+    return "\n\n".join(_benchmark(path) for path in files)
+
+
+def _benchmark(path: Path) -> str:
+    content = json.loads(path.read_text(encoding="utf-8"))
+    rows = content["rows"] if isinstance(content, dict) else content
+    header = ["measured", "unit", "ours", "against", "ratio", "to reach", "reached", "runs"]
+    return markdown(header, [_bench_row(row) for row in rows])
+
+
+def _bench_row(row: Mapping[str, Any]) -> list[str]:
+    interval = row.get("low") is not None and row.get("high") is not None
+    spread = f" [{number(row['low'])}, {number(row['high'])}]" if interval else ""
+    holds = {True: "yes", False: "no", None: "-"}[row.get("holds")]
+    shown = [_optional(row.get(name)) for name in ("peer", "ratio", "target")]
+    return [
+        row["name"],
+        row["unit"],
+        f"{number(row['ours'])}{spread}",
+        *shown,
+        holds,
+        _optional(row.get("n")),
+    ]
+
+
+def _optional(value: Any) -> str:
+    return "-" if value is None else value if isinstance(value, str) else number(value)
+
+
+TABLES: dict[str, Callable[[Contents], str]] = {
+    "results": results,
+    "timings": timings,
+    "benchmarks": benchmarks,
+}
