@@ -26,27 +26,36 @@ class SparseAutoencoder(nn.Module):
 
     Parameters
     ----------
-    d_model : width of the activations.
-    n_latents : number of latents P, the rows of the dictionary.
-    operator : "relu", "jumprelu", "topk" or "abstopk".
-    k : active latents a token that training aims at, 1 <= k <= n_latents. For "topk" and "abstopk" this is
-        the operator's own k; for "relu" and "jumprelu" training moves the level until the mean is k.
-    seed : seed of the random dictionary.
+    d_model : int
+        Width of the activations.
+    n_latents : int
+        Number of latents P, the rows of the dictionary.
+    operator : str
+        "relu", "jumprelu", "topk" or "abstopk".
+    k : int
+        Active latents a token that training aims at, 1 <= k <= n_latents. For "topk" and
+        "abstopk" this is the operator's own k; for "relu" and "jumprelu" training moves the
+        level until the mean is k.
+    seed : int
+        Seed of the random dictionary.
 
     Attributes
     ----------
-    encoder_PD, encoder_bias_P, decoder_PD, decoder_bias_D : the parameters.
-    level : the operator's level, k or lambda.
-    scale : activations are divided by it before encoding and multiplied by it after decoding.
+    encoder_PD, encoder_bias_P, decoder_PD, decoder_bias_D
+        The parameters.
+    level : Tensor
+        The operator's level, k or lambda.
+    scale : Tensor
+        Activations are divided by it before encoding and multiplied by it after decoding.
 
     Raises
     ------
-    ValueError : an unknown operator, or k outside [1, n_latents].
+    ValueError
+        An unknown operator, or k outside [1, n_latents].
 
     Notes
     -----
     Tied start: W = D and b_e = -D b, which is where the proximal step puts them before they are let loose.
-    Taught in: sae-derivation
 
     Examples
     --------
@@ -56,6 +65,8 @@ class SparseAutoencoder(nn.Module):
     tensor([4, 4, 4, 4, 4])
     >>> sae.decode(z_BP).shape
     torch.Size([5, 8])
+
+    Taught in: sae-derivation
     """
 
     level: Tensor
@@ -189,16 +200,20 @@ def from_saelens(folder: str | Path) -> SparseAutoencoder:
 
     Parameters
     ----------
-    folder : what SAELens's `save_model` (or `save_inference_model`) wrote.
+    folder : str | Path
+        What SAELens's `save_model` (or `save_inference_model`) wrote.
 
     Returns
     -------
-    An SAE that gives the same codes and reconstructions.
+    SparseAutoencoder
+        An SAE that gives the same codes and reconstructions.
 
     Raises
     ------
-    ValueError : another architecture, or a normalisation of activations that is done outside the SAE.
-    FileNotFoundError : a file is missing.
+    ValueError
+        Another architecture, or a normalisation of activations that is done outside the SAE.
+    FileNotFoundError
+        A file is missing.
 
     Notes
     -----
@@ -239,16 +254,21 @@ def from_dictionary_learning(folder: str | Path) -> SparseAutoencoder:
 
     Parameters
     ----------
-    folder : what a trainer of that library saved. Its ae.pt is read with weights_only=True: tensors, no code.
+    folder : str | Path
+        What a trainer of that library saved. Its ae.pt is read with weights_only=True: tensors,
+        no code.
 
     Returns
     -------
-    An SAE that gives the same codes and reconstructions.
+    SparseAutoencoder
+        An SAE that gives the same codes and reconstructions.
 
     Raises
     ------
-    ValueError : another dictionary class.
-    FileNotFoundError : a file is missing.
+    ValueError
+        Another dictionary class.
+    FileNotFoundError
+        A file is missing.
 
     Examples
     --------

@@ -29,10 +29,14 @@ class Reconstruction:
 
     Attributes
     ----------
-    nmse : sum ||x - x_hat||^2 / sum ||x||^2, 0 is perfect.
-    unexplained : the same over sum ||x - mean||^2: the fraction of variance unexplained.
-    l0 : mean number of non-zero latents a token, counted, not assumed.
-    alive : share of latents that fire at least once on these tokens, [0, 1].
+    nmse : float
+        Sum ||x - x_hat||^2 / sum ||x||^2, 0 is perfect.
+    unexplained : float
+        The same over sum ||x - mean||^2: the fraction of variance unexplained.
+    l0 : float
+        Mean number of non-zero latents a token, counted, not assumed.
+    alive : float
+        Share of latents that fire at least once on these tokens, [0, 1].
     """
 
     nmse: float
@@ -49,17 +53,22 @@ def reconstruction(
 
     Parameters
     ----------
-    sae : the autoencoder. A plain function acts -> acts works too (PCA, say); its l0 and alive are NaN.
-    acts_ND : activations that it was not trained on.
-    batch_size : tokens at once.
+    sae : Callable[[Tensor], Tensor] | SparseAutoencoder
+        The autoencoder. A plain function acts -> acts works too (PCA, say); its l0 and alive are
+        NaN.
+    acts_ND : Acts
+        Activations that it was not trained on.
+    batch_size : int
+        Tokens at once.
 
     Returns
     -------
-    The four numbers of `Reconstruction`.
+    Reconstruction
+        The four numbers of `Reconstruction`.
 
     Notes
     -----
-    nmse as in arXiv 2510.00404, Section 5. Taught in: sae-derivation
+    nmse as in arXiv 2510.00404, Section 5.
 
     Examples
     --------
@@ -67,6 +76,8 @@ def reconstruction(
     >>> measured = reconstruction(sae, torch.randn(64, 4))
     >>> measured.l0, measured.alive
     (4.0, 1.0)
+
+    Taught in: sae-derivation
     """
     error, active, fired_P = 0.0, 0.0, None
     for x_BD in acts_ND.split(batch_size):
@@ -92,10 +103,14 @@ class AblationLosses:
 
     Attributes
     ----------
-    original : nothing changed.
-    zero, mean : the site's output replaced by zeros, by its mean.
-    mean_D : that mean.
-    limit : tokens with a norm above it stay as they are in every condition.
+    original : float
+        Nothing changed.
+    zero, mean : float
+        The site's output replaced by zeros, by its mean.
+    mean_D : Float[Tensor, "d_model"]
+        That mean.
+    limit : float
+        Tokens with a norm above it stay as they are in every condition.
     """
 
     original: float
@@ -117,15 +132,21 @@ def ablation_losses(
 
     Parameters
     ----------
-    lm : the language model.
-    tokens_BT : held-out text.
-    site : where an SAE will be spliced in.
-    acts_ND : the activations that the SAE was trained on; they give the mean, and the largest norm that the
-        SAE has seen. Position 0 and tokens above that norm (massive activations) are never replaced.
+    lm : LanguageModel
+        The language model.
+    tokens_BT : Int[Tensor, "batch position"]
+        Held-out text.
+    site : Site
+        Where an SAE will be spliced in.
+    acts_ND : Acts
+        The activations that the SAE was trained on; they give the mean, and the largest norm
+        that the SAE has seen. Position 0 and tokens above that norm (massive activations) are
+        never replaced.
 
     Returns
     -------
-    The losses, to be shared by all SAEs of the site.
+    AblationLosses
+        The losses, to be shared by all SAEs of the site.
     """
     from helpers import trace
 
@@ -150,18 +171,24 @@ def loss_recovered(
 
     Parameters
     ----------
-    sae : the autoencoder, or any function acts -> acts.
-    lm, tokens_BT, site : as in `ablation_losses`.
-    losses : what `ablation_losses` measured on the same text.
-    against : "zero" or "mean", the ablation that counts as 0.
+    sae : Callable[[Tensor], Tensor]
+        The autoencoder, or any function acts -> acts.
+    lm, tokens_BT, site : LanguageModel
+        As in `ablation_losses`.
+    losses : AblationLosses
+        What `ablation_losses` measured on the same text.
+    against : str
+        "zero" or "mean", the ablation that counts as 0.
 
     Returns
     -------
-    The share recovered: 1 is lossless, 0 is as bad as the ablation, below 0 is worse.
+    float
+        The share recovered: 1 is lossless, 0 is as bad as the ablation, below 0 is worse.
 
     Notes
     -----
     arXiv 2510.00404, Section 5, has zero-ablation. Mean-ablation is the stricter frame: a mean is free.
+
     Taught in: sae-derivation
     """
     from helpers import trace
@@ -187,10 +214,14 @@ class DictionaryMatch:
 
     Attributes
     ----------
-    recovered : share of true axes with a latent at |cos| above the threshold, [0, 1].
-    both_ends : share of true axes with one latent near +axis and another near -axis, [0, 1].
-    atoms_per_axis : mean number of learned latents near a recovered axis, either sign; NaN if none is.
-    best_cosine : mean over axes of the largest |cos|.
+    recovered : float
+        Share of true axes with a latent at |cos| above the threshold, [0, 1].
+    both_ends : float
+        Share of true axes with one latent near +axis and another near -axis, [0, 1].
+    atoms_per_axis : float
+        Mean number of learned latents near a recovered axis, either sign; NaN if none is.
+    best_cosine : float
+        Mean over axes of the largest |cos|.
     """
 
     recovered: float
@@ -209,17 +240,17 @@ def dictionary_match(
 
     Parameters
     ----------
-    learned_PD : decoder rows, any norm.
-    true_AD : true axes, any norm.
-    threshold : |cos| from which a latent counts as near an axis, (0, 1).
+    learned_PD : Float[Tensor, "latent d_model"]
+        Decoder rows, any norm.
+    true_AD : Float[Tensor, "axis d_model"]
+        True axes, any norm.
+    threshold : float
+        |cos| from which a latent counts as near an axis, (0, 1).
 
     Returns
     -------
-    Shares and counts, see `DictionaryMatch`.
-
-    Notes
-    -----
-    Taught in: sae-derivation
+    DictionaryMatch
+        Shares and counts, see `DictionaryMatch`.
 
     Examples
     --------
@@ -227,6 +258,8 @@ def dictionary_match(
     >>> two_sided = dictionary_match(torch.cat([axes, -axes]), axes)
     >>> two_sided.recovered, two_sided.both_ends, two_sided.atoms_per_axis
     (1.0, 1.0, 2.0)
+
+    Taught in: sae-derivation
     """
     cosine_PA = normalize(learned_PD.detach(), dim=1) @ normalize(true_AD, dim=1).T
     near_A = (cosine_PA.abs() > threshold).sum(0).float()
@@ -245,9 +278,12 @@ class SignAudit:
 
     Attributes
     ----------
-    positive_P, negative_P : counts of firings.
-    enough_P : latents with enough firings to be judged.
-    two_sided_P : judged latents that fire on both sides often enough.
+    positive_P, negative_P : Int[Tensor, "latents"]
+        Counts of firings.
+    enough_P : Bool[Tensor, "latents"]
+        Latents with enough firings to be judged.
+    two_sided_P : Bool[Tensor, "latents"]
+        Judged latents that fire on both sides often enough.
     """
 
     positive_P: Int[Tensor, "latents"]
@@ -278,26 +314,34 @@ def sign_audit(
 
     Parameters
     ----------
-    sae : the autoencoder.
-    acts_ND : held-out activations.
-    each_side : share of a latent's firings that the rarer sign must reach to call it two-sided, [0, 0.5].
-    at_least : firings below which a latent is not judged.
-    batch_size : tokens at once.
+    sae : SparseAutoencoder
+        The autoencoder.
+    acts_ND : Acts
+        Held-out activations.
+    each_side : float
+        Share of a latent's firings that the rarer sign must reach to call it two-sided, [0,
+        0.5].
+    at_least : int
+        Firings below which a latent is not judged.
+    batch_size : int
+        Tokens at once.
 
     Returns
     -------
-    Counts and judgements, see `SignAudit`.
+    SignAudit
+        Counts and judgements, see `SignAudit`.
 
     Notes
     -----
     A count of signs, not of meanings: arXiv 2510.00404, Table 2, has a judge read the contexts.
-    Taught in: sae-derivation
 
     Examples
     --------
     >>> sae = SparseAutoencoder(4, 8, operator="topk", k=2)
     >>> sign_audit(sae, torch.randn(200, 4)).share
     0.0
+
+    Taught in: sae-derivation
     """
     positive_P = torch.zeros(sae.n_latents, dtype=torch.long)
     negative_P = torch.zeros_like(positive_P)
@@ -318,23 +362,28 @@ def unroll(
 
     Parameters
     ----------
-    sae : its encoder takes the first step; the others follow the decoder alone.
-    acts_BD : activations.
-    steps : proximal steps in all, >= 1; 1 is `sae.encode`.
+    sae : SparseAutoencoder
+        Its encoder takes the first step; the others follow the decoder alone.
+    acts_BD : Float[Tensor, "batch d_model"]
+        Activations.
+    steps : int
+        Proximal steps in all, >= 1; 1 is `sae.encode`.
 
     Returns
     -------
-    Codes, in units of the scale.
+    Float[Tensor, "batch latents"]
+        Codes, in units of the scale.
 
     Raises
     ------
-    ValueError : steps below 1, or an operator that prices latents (its level was tuned for one step).
+    ValueError
+        Steps below 1, or an operator that prices latents (its level was tuned for one step).
 
     Notes
     -----
     z <- prox(z - mu D (z D + b - x)), arXiv 2510.00404, Section 3, before it is cut to one step. Each token's
     mu is the exact line search on its present support (normalised iterative hard thresholding, Blumensath &
-    Davies 2010, eq. 12), and a step that would raise a token's error is not taken. Taught in: sae-derivation
+    Davies 2010, eq. 12), and a step that would raise a token's error is not taken.
 
     Examples
     --------
@@ -343,6 +392,8 @@ def unroll(
     >>> errors = [(x_BD - sae.decode(unroll(sae, x_BD, steps=n))).square().sum().item() for n in (1, 4)]
     >>> errors[1] < errors[0]
     True
+
+    Taught in: sae-derivation
     """
     if steps < 1 or not sae.operator.counts:
         raise ValueError(f"give steps >= 1 (not {steps}) and a TopK or AbsTopK SAE (not {sae.operator.name})")
@@ -391,13 +442,18 @@ def top_contexts(
 
     Parameters
     ----------
-    values_N : the latent's value at each token.
-    places : (row, position) of each token.
-    n : contexts a side.
+    values_N : Float[Tensor, "token"]
+        The latent's value at each token.
+    places : Sequence[tuple[int, int]]
+        (row, position) of each token.
+    n : int
+        Contexts a side.
 
     Returns
     -------
-    The places of the n largest positive values, and of the n most negative; fewer if it fires less often.
+    tuple[list[tuple[int, int]], list[tuple[int, int]]]
+        The places of the n largest positive values, and of the n most negative; fewer if it
+        fires less often.
 
     Examples
     --------

@@ -21,21 +21,26 @@ def relu(u_BP: Codes, level: float) -> Codes:
 
     Parameters
     ----------
-    u_BP : pre-activations, any leading shape, latents last.
-    level : the weight lambda of the L1 norm, >= 0.
+    u_BP : Codes
+        Pre-activations, any leading shape, latents last.
+    level : float
+        The weight lambda of the L1 norm, >= 0.
 
     Returns
     -------
-    Codes of the same shape: max(u - lambda, 0).
+    Codes
+        Codes of the same shape: max(u - lambda, 0).
 
     Notes
     -----
-    arXiv 2510.00404, Lemma 1. Taught in: sae-derivation
+    arXiv 2510.00404, Lemma 1.
 
     Examples
     --------
     >>> relu(torch.tensor([3.0, 0.5, -3.0]), 1.0)
     tensor([2., 0., 0.])
+
+    Taught in: sae-derivation
     """
     return (u_BP - level).clamp(min=0)
 
@@ -45,22 +50,26 @@ def jumprelu(u_BP: Codes, level: float) -> Codes:
 
     Parameters
     ----------
-    u_BP : pre-activations, any leading shape, latents last.
-    level : the price lambda of one active latent, >= 0.
+    u_BP : Codes
+        Pre-activations, any leading shape, latents last.
+    level : float
+        The price lambda of one active latent, >= 0.
 
     Returns
     -------
-    Codes of the same shape; kept entries are not shrunk.
+    Codes
+        Codes of the same shape; kept entries are not shrunk.
 
     Notes
     -----
     arXiv 2510.00404, Lemma 1: keeping u_i costs lambda, dropping it costs u_i^2 / 2.
-    Taught in: sae-derivation
 
     Examples
     --------
     >>> jumprelu(torch.tensor([3.0, 0.5, -3.0]), 2.0)
     tensor([3., 0., 0.])
+
+    Taught in: sae-derivation
     """
     return torch.where(u_BP >= (2 * level) ** 0.5, u_BP, 0.0).clamp(min=0)
 
@@ -70,21 +79,27 @@ def topk(u_BP: Codes, level: float) -> Codes:
 
     Parameters
     ----------
-    u_BP : pre-activations, any leading shape, latents last.
-    level : k, the number of latents that may be active, 1 <= k <= latents.
+    u_BP : Codes
+        Pre-activations, any leading shape, latents last.
+    level : float
+        K, the number of latents that may be active, 1 <= k <= latents.
 
     Returns
     -------
-    Codes of the same shape, at most k non-zero. Fewer when fewer than k entries are positive.
+    Codes
+        Codes of the same shape, at most k non-zero. Fewer when fewer than k entries are
+        positive.
 
     Notes
     -----
-    arXiv 2510.00404, Lemma 1. Taught in: sae-derivation
+    arXiv 2510.00404, Lemma 1.
 
     Examples
     --------
     >>> topk(torch.tensor([3.0, 0.5, -4.0]), 1)
     tensor([3., 0., 0.])
+
+    Taught in: sae-derivation
     """
     values_BK, index_BK = u_BP.topk(_count(level, u_BP), dim=-1)
     return torch.zeros_like(u_BP).scatter(-1, index_BK, values_BK.clamp(min=0))
@@ -95,22 +110,26 @@ def abstopk(u_BP: Codes, level: float) -> Codes:
 
     Parameters
     ----------
-    u_BP : pre-activations, any leading shape, latents last.
-    level : k, the number of latents that are active, 1 <= k <= latents.
+    u_BP : Codes
+        Pre-activations, any leading shape, latents last.
+    level : float
+        K, the number of latents that are active, 1 <= k <= latents.
 
     Returns
     -------
-    Codes of the same shape: the classical hard-thresholding operator.
+    Codes
+        Codes of the same shape: the classical hard-thresholding operator.
 
     Notes
     -----
     arXiv 2510.00404, Lemma 1: dropping entry i costs u_i^2 / 2, so the k largest |u_i| stay.
-    Taught in: sae-derivation
 
     Examples
     --------
     >>> abstopk(torch.tensor([3.0, 0.5, -4.0]), 1)
     tensor([ 0.,  0., -4.])
+
+    Taught in: sae-derivation
     """
     index_BK = u_BP.abs().topk(_count(level, u_BP), dim=-1).indices
     return torch.zeros_like(u_BP).scatter(-1, index_BK, u_BP.gather(-1, index_BK))
@@ -132,11 +151,17 @@ class Operator:
 
     Attributes
     ----------
-    name : the field's name, as it stands in figures.
-    prox : (u, level) -> z.
-    penalty : z -> the part of R that a level multiplies, one number a code; zero where R is a set alone.
-    counts : True if the level is k, the number of active latents; False if it is a price lambda.
-    signed : True if codes may be negative.
+    name : str
+        The field's name, as it stands in figures.
+    prox : Callable[[Codes, float], Codes]
+        (u, level) -> z.
+    penalty : Callable[[Codes], Float[Tensor, "*batch"]]
+        Z -> the part of R that a level multiplies, one number a code; zero where R is a set
+        alone.
+    counts : bool
+        True if the level is k, the number of active latents; False if it is a price lambda.
+    signed : bool
+        True if codes may be negative.
 
     Examples
     --------
@@ -200,17 +225,21 @@ def objective(operator: Operator, z_BP: Codes, *, u_BP: Codes, level: float) -> 
 
     Parameters
     ----------
-    operator : one of `OPERATORS`.
-    z_BP, u_BP : a code and the pre-activation it answers, same shape.
-    level : lambda or k, as the operator has it.
+    operator : Operator
+        One of `OPERATORS`.
+    z_BP, u_BP : Codes
+        A code and the pre-activation it answers, same shape.
+    level : float
+        Lambda or k, as the operator has it.
 
     Returns
     -------
-    One number a code.
+    Float[Tensor, "*batch"]
+        One number a code.
 
     Notes
     -----
-    arXiv 2510.00404, Section 3 (definition of the proximal operator). Taught in: sae-derivation
+    arXiv 2510.00404, Section 3 (definition of the proximal operator).
 
     Examples
     --------
@@ -218,6 +247,8 @@ def objective(operator: Operator, z_BP: Codes, *, u_BP: Codes, level: float) -> 
     >>> [objective(OPERATORS[name], OPERATORS[name].prox(u, 1), u_BP=u, level=1).item()
     ...  for name in ("topk", "abstopk")]
     [8.0, 4.5]
+
+    Taught in: sae-derivation
     """
     distance_B = (u_BP - z_BP).square().sum(-1) / 2
     price_B = distance_B + (0 if operator.counts else level) * operator.penalty(z_BP)

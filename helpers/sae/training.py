@@ -30,13 +30,20 @@ class Schedule:
 
     Attributes
     ----------
-    steps : optimiser steps, >= 1.
-    batch_size : tokens a step.
-    lr : peak learning rate of Adam, betas (0.9, 0.99) as in arXiv 2510.00404, Appendix B.
-    warmup, decay : share of the steps with a rising rate, and with one that falls to zero, each in [0, 1].
-    revive_every : steps after which latents that were silent for that long are started again on the tokens
-        that are reconstructed worst; 0 leaves them dead.
-    seed : seed of the order of the tokens.
+    steps : int
+        Optimiser steps, >= 1.
+    batch_size : int
+        Tokens a step.
+    lr : float
+        Peak learning rate of Adam, betas (0.9, 0.99) as in arXiv 2510.00404, Appendix B.
+    warmup, decay : float
+        Share of the steps with a rising rate, and with one that falls to zero, each in [0, 1].
+    revive_every : int
+        Steps after which latents that were silent for that long are started again on the tokens
+        that are reconstructed worst; 0 leaves them dead. None are while the rate falls: they
+        could not settle.
+    seed : int
+        Seed of the order of the tokens.
 
     Examples
     --------
@@ -58,6 +65,11 @@ class Schedule:
         fall = (self.steps - step) / max(1, round(self.decay * self.steps))
         return self.lr * min(1.0, rise, fall)
 
+    def revives_at(self, step: int) -> bool:
+        """Say whether dead latents start again after a step: never while the rate falls to zero."""
+        every, last = self.revive_every, (1 - self.decay) * self.steps
+        return every > 0 and (step + 1) % every == 0 and step < last
+
     def __post_init__(self) -> None:
         if self.steps < 1 or self.batch_size < 1 or self.lr <= 0:
             raise ValueError(
@@ -71,11 +83,16 @@ class TrainingLog:
 
     Attributes
     ----------
-    loss : mean 1/2 ||x - x_hat||^2 of each step's batch, in units of the SAE's scale.
-    l0 : mean number of active latents a token in each step's batch.
-    dead : share of latents that did not fire in the last quarter of the steps, [0, 1].
-    revived : latents started again, in all.
-    tokens_per_second : speed of this run, without loading.
+    loss : list[float]
+        Mean 1/2 ||x - x_hat||^2 of each step's batch, in units of the SAE's scale.
+    l0 : list[float]
+        Mean number of active latents a token in each step's batch.
+    dead : float
+        Share of latents that did not fire in the last quarter of the steps, [0, 1].
+    revived : int
+        Latents started again, in all.
+    tokens_per_second : float
+        Speed of this run, without loading.
     """
 
     loss: list[float] = field(default_factory=list)
@@ -189,17 +206,20 @@ def step_loss(
 
     Parameters
     ----------
-    sae : the module; x_BD must already be divided by its scale.
-    x_BD : a batch.
+    sae : SparseAutoencoder
+        The module; x_BD must already be divided by its scale.
+    x_BD : Float[Tensor, "batch d_model"]
+        A batch.
 
     Returns
     -------
-    The loss, the support, the codes on it, and the residual x - x_hat.
+    tuple[Float[Tensor, ""], Support, Float[Tensor, "active"], Float[Tensor, "batch d_model"]]
+        The loss, the support, the codes on it, and the residual x - x_hat.
 
     Notes
     -----
     The joint objective of arXiv 2510.00404, Section 3. R = ||z||_0 has no gradient where it has one at all,
-    so JumpReLU, like the two TopKs, trains on reconstruction alone. Taught in: sae-derivation
+    so JumpReLU, like the two TopKs, trains on reconstruction alone.
 
     Examples
     --------
@@ -209,6 +229,8 @@ def step_loss(
     >>> dense = (x_BD - sae(x_BD)).square().sum(1).mean() / 2
     >>> torch.allclose(loss, dense)
     True
+
+    Taught in: sae-derivation
     """
     picker = _Picker(sae)
     u_A = _Encode.apply(x_BD, sae.encoder_PD, sae.encoder_bias_P, picker)
@@ -228,9 +250,12 @@ def follow_k(sae: SparseAutoencoder, x_BD: Float[Tensor, "batch d_model"], *, sp
 
     Parameters
     ----------
-    sae : its level is changed in place; operators that count are left alone.
-    x_BD : a batch in units of the scale.
-    speed : weight of this batch in the running average, (0, 1].
+    sae : SparseAutoencoder
+        Its level is changed in place; operators that count are left alone.
+    x_BD : Float[Tensor, "batch d_model"]
+        A batch in units of the scale.
+    speed : float
+        Weight of this batch in the running average, (0, 1].
 
     Examples
     --------
@@ -262,25 +287,34 @@ def fit(
 
     Parameters
     ----------
-    sae : a fresh module (or one at any state: it is centred and scaled on the data first).
-    acts_ND : activations, float32 on the CPU, at least one batch of them.
-    schedule : steps, batch size, learning rate and the rest.
-    checkpoint : a safetensors file; written every `checkpoint_every` steps, and read if it is there. A run
-        that was broken off goes on from it to the same weights as one that was not.
-    progress : show a bar.
+    sae : SparseAutoencoder
+        A fresh module (or one at any state: it is centred and scaled on the data first).
+    acts_ND : Float[Tensor, "token d_model"]
+        Activations, float32 on the CPU, at least one batch of them.
+    schedule : Schedule
+        Steps, batch size, learning rate and the rest.
+    checkpoint : str | Path | None
+        A safetensors file; written every `checkpoint_every` steps, and read if it is there. A
+        run that was broken off goes on from it to the same weights as one that was not.
+    progress : bool
+        Show a bar.
 
     Returns
     -------
-    The log. Its losses are those of this call: a resumed run holds all steps.
+    TrainingLog
+        The log. Its losses are those of this call: a resumed run holds all steps.
 
     Raises
     ------
-    ValueError : no tokens, fewer than a batch, NaN or infinity, another width, or a checkpoint of another run.
-    FloatingPointError : the loss stops being finite; the checkpoint of before is kept.
+    ValueError
+        No tokens, fewer than a batch, NaN or infinity, another width, or a checkpoint of another
+        run.
+    FloatingPointError
+        The loss stops being finite; the checkpoint of before is kept.
 
     Notes
     -----
-    arXiv 2510.00404, Section 3 and Appendix B (Adam; the schedule is this book's). Taught in: sae-derivation
+    arXiv 2510.00404, Section 3 and Appendix B (Adam; the schedule is this book's).
 
     Examples
     --------
@@ -289,6 +323,8 @@ def fit(
     >>> log = fit(sae, acts_ND, schedule=Schedule(steps=100, batch_size=256, lr=1e-2), progress=False)
     >>> log.loss[-1] < log.loss[0]
     True
+
+    Taught in: sae-derivation
     """
     _refuse_bad(acts_ND, sae.d_model, schedule.batch_size)
     run = _Run(sae, acts_ND, schedule)
@@ -354,7 +390,7 @@ class _Run:
         self.adam.step()
         self.sae.unit_norm()
         self.note(loss, support, z_A.detach() != 0)
-        if self.schedule.revive_every and (step + 1) % self.schedule.revive_every == 0:
+        if self.schedule.revives_at(step):
             self.revive(x_BD, residual_BD.detach())
         self.step = step + 1
 

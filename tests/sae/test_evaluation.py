@@ -1,6 +1,7 @@
 """Metrics on cases whose answer is known."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -70,7 +71,7 @@ def test_unrolling_never_raises_the_error_and_one_step_is_the_encoder():
     x = torch.randn(50, 16)
     assert torch.equal(unroll(sae, x, steps=1), sae.encode(x))
     errors = [(x - sae.decode(unroll(sae, x, steps=n))).square().sum(1) for n in (1, 2, 4, 8)]
-    for before, after in zip(errors, errors[1:], strict=False):
+    for before, after in pairwise(errors):
         assert (after <= before + 1e-5).all()
     assert errors[-1].sum() < 0.95 * errors[0].sum()
 

@@ -1,0 +1,1 @@
+"""The commands that make the bundled texts, studies and weights. No page imports them."""

@@ -1,7 +1,7 @@
 """Train the grid of sparse autoencoders that the page `sae-derivation` quotes.
 
-Run ``python -m tools.make.sae_grid``. It takes about an hour and a half on two cores, can be broken off and goes on where it
-stopped, and writes data/studies/sae-grid.json: one row an autoencoder, with its settings, seed and
+Run ``python -m tools.make.sae_grid``. It takes over an hour on two cores, can be broken off and goes on
+where it stopped, and writes data/studies/sae-grid.json: one row an autoencoder, with its settings, seed and
 held-out numbers. The page itself trains a smaller part of this and shows both.
 """
 
