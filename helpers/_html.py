@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["badge", "claims_html", "format_interval", "format_number", "static", "table_html"]
 
 MARKS = {"holds": "✓", "partly": "◐", "does not hold here": "✗"}
+SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def format_number(value: float) -> str:
@@ -25,12 +26,18 @@ def format_number(value: float) -> str:
     Examples
     --------
     >>> [format_number(x) for x in (0.25, 12, 104_123.4, 2.5e-9, -3.14159)]
-    ['0.250', '12', '104,123', '2.50e-09', '-3.14']
+    ['0.250', '12', '104,123', '2.50 × 10⁻⁹', '−3.14']
     """
     value = float(value)
-    if value.is_integer() or abs(value) >= 1000:
-        return f"{value:,.0f}" if abs(value) < 1e9 else f"{value:.2e}"
-    return f"{value:.2e}" if abs(value) < 1e-3 else f"{value:#.3g}".rstrip(".")
+    size = abs(value)
+    if size >= 1e9 or 0 < size < 1e-3:
+        mantissa, exponent = f"{value:.2e}".split("e")
+        text = f"{mantissa} × 10{str(int(exponent)).translate(SUPERSCRIPT)}"
+    elif value.is_integer() or size >= 1000:
+        text = f"{value:,.0f}"
+    else:
+        text = f"{value:#.3g}".rstrip(".")
+    return text.replace("-", "−")
 
 
 def format_interval(low: float, high: float) -> str:
