@@ -44,16 +44,16 @@ __all__ = [
     "table_html",
 ]
 
-# Chosen so that each keeps a contrast of 3 against white and stays apart from the others for colour-blind
-# readers (the tests compute both). The first four are Okabe and Ito's.
+# Each keeps a contrast of 3 against white and stays apart from the others for colour-blind readers: the
+# tests compute both. The first four are Okabe and Ito's.
 PALETTE = {
     "blue": "#0072B2",
     "vermillion": "#D55E00",
     "green": "#009E73",
     "pink": "#CC79A7",
     "indigo": "#332288",
-    "wine": "#882255",
-    "grey": "#8A8A8A",
+    "brown": "#6B4C12",
+    "grey": "#5F5F5F",
     "black": "#1A1A1A",
 }
 
@@ -64,7 +64,7 @@ VARIABLES = {
     "TopK": PALETTE["blue"],
     "AbsTopK": PALETTE["vermillion"],
     "difference in means": PALETTE["indigo"],
-    "PCA": PALETTE["wine"],
+    "PCA": PALETTE["brown"],
     "random": PALETTE["grey"],
     "paper": PALETTE["black"],
 }
@@ -601,7 +601,7 @@ def _record(name: str, value: Any, *, ci: Any, n: int | None, unit: str) -> Reco
 
 def _is_number(value: Any) -> bool:
     """Tell a single number (also a NumPy scalar or a tensor of no dimension) from a sequence."""
-    if isinstance(value, bool | np.bool_ | str):
+    if value is None or isinstance(value, bool | np.bool_ | str):
         raise TypeError(f"{value!r} is not a number: truth values belong in run.claim(..., holds=)")
     return isinstance(value, numbers.Real) or getattr(value, "ndim", None) == 0
 
