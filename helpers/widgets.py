@@ -220,10 +220,10 @@ def _frame(result: Any, alt: str, caption: str) -> str:
 def _slider(name: str, values: Sequence[str], key: str) -> str:
     """Write one labelled range input and the output that shows its value."""
     label, words = html.escape(name), html.escape(json.dumps(list(values)))
-    first = html.escape(values[0])
+    first, room = html.escape(values[0]), min(max(map(len, values)), 24)
     return (
         f'<div class="tml-control"><label for="{key}">{label}</label>'
         f'<input type="range" id="{key}" min="0" max="{len(values) - 1}" step="1" value="0" '
         f'autocomplete="off" aria-valuetext="{first}" data-labels="{words}">'
-        f'<output for="{key}">{first}</output></div>'
+        f'<output for="{key}" style="min-width:{room}ch">{first}</output></div>'
     )

@@ -25,6 +25,9 @@ class Case(NamedTuple):
     mode: str
     width: int
 
+    def __str__(self) -> str:
+        return f"{self.page}-{self.mode}-{self.width}"
+
 
 @dataclass
 class View:
