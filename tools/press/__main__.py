@@ -156,7 +156,7 @@ def _add(commands: Any, name: str, command: Command) -> argparse.ArgumentParser:
 def _add_run(command: argparse.ArgumentParser) -> None:
     command.add_argument("chapters", nargs="*", metavar="SLUG", help="run only these chapters")
     command.add_argument("--profile", choices=PROFILES, default="book")
-    more = {"action": "append", "default": [], "metavar": "NAME=VALUE"}
+    more: dict[str, Any] = {"action": "append", "default": [], "metavar": "NAME=VALUE"}
     command.add_argument("-p", "--parameter", type=parameter, **more)
     command.add_argument("--backend", choices=("local", "dask", "ray"), default="local")
     command.add_argument("--scheduler", help="address of the Dask scheduler or of the Ray cluster")

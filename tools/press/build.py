@@ -105,7 +105,11 @@ def jupyter_book(source: Path, out: Path, options: tuple[str, ...]) -> int:
     """Build the HTML; return the exit code."""
     shutil.rmtree(out, ignore_errors=True)
     command = [sys.executable, "-c", JUPYTER_BOOK, "build", "-q", str(source), "--path-output", str(out)]
-    return subprocess.run([*command, *options], check=False).returncode
+    # Warnings and errors come on stderr; stdout only tells where the pages are before they move.
+    done = subprocess.run([*command, *options], check=False, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        print(done.stdout, flush=True)
+    return done.returncode
 
 
 def swap(made: Path, target: Path) -> None:

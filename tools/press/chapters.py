@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,11 +43,16 @@ class Chapter:
 
 
 def read_notebook(path: Path) -> NotebookNode:
-    """Read a notebook; a broken file is an error that names it."""
+    """Read a notebook; a broken file, or one without stable cell ids, is an error that names it."""
     try:
-        return nbformat.read(path, as_version=4)
-    except Exception as problem:
-        raise PressError(f"{path} is not a readable notebook: {problem}") from problem
+        text = path.read_text(encoding="utf-8")
+        ids = [cell.get("id") for cell in json.loads(text)["cells"]]
+    except (OSError, ValueError, KeyError) as problem:
+        raise PressError(f"{path} is not a readable notebook: {problem!r}") from problem
+    # nbformat would make up new ids at every reading, and outputs are joined to prose by them.
+    if doubtful := [name for name, count in Counter(ids).items() if count > 1 or not name]:
+        raise PressError(f"{path.name}: each cell needs an id of its own (nbformat 4.5), see {doubtful}")
+    return nbformat.reads(text, as_version=4)
 
 
 def slug_of(path: str | Path) -> str:

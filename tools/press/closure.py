@@ -67,6 +67,8 @@ class Closure:
                 self._import_from(node, base, bound)
             elif isinstance(node, ast.Constant) and node.value in self.modules and node.value != PACKAGE:
                 self.reach(node.value)
+            elif isinstance(node, ast.Call) and _is_magic(node) and PACKAGE in ast.unparse(node):
+                self.reach_below(PACKAGE)  # code inside a magic (`%%time`) is a string here
         self._follow_attributes(tree, bound)
 
     def _import(self, node: ast.Import, bound: dict[str, str]) -> None:
@@ -110,6 +112,10 @@ def plain_python(source: str) -> str:
 
 def _defines_getattr(tree: ast.Module) -> bool:
     return any(isinstance(node, ast.FunctionDef) and node.name == "__getattr__" for node in tree.body)
+
+
+def _is_magic(call: ast.Call) -> bool:
+    return isinstance(call.func, ast.Attribute) and call.func.attr in ("run_line_magic", "run_cell_magic")
 
 
 def _absolute(node: ast.ImportFrom, base: str) -> str:

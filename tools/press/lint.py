@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import re
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -67,7 +66,10 @@ class Fault:
 
 def lint(chapter: Chapter, ledgers: list[dict[str, Any]]) -> list[Fault]:
     """Return the faults of a chapter; the ledgers say which names its prose may quote."""
-    notebook = chapter.notebook()
+    try:
+        notebook = chapter.notebook()
+    except PressError as problem:
+        return [Fault(chapter.slug, "the file", str(problem))]
     checks = (cells, parameters, opening, calls, prose, sections, exercises, badge)
     found = [(where, what) for check in checks for where, what in check(chapter, notebook)]
     found += glued(notebook, ledgers)
@@ -78,13 +80,8 @@ Found = Iterator[tuple[str, str]]
 
 
 def cells(chapter: Chapter, notebook: NotebookNode) -> Found:
-    """Find outputs, double ids, installs, and what is still to fill in."""
-    counts = Counter(cell.get("id") for cell in notebook.cells)
-    if notebook.nbformat_minor < 5:
-        yield "the file", "has no stable cell ids: save it as nbformat 4.5"
+    """Find outputs, installs, and what is still to fill in."""
     for cell in notebook.cells:
-        if counts[cell.get("id")] > 1:
-            yield _at(cell), "has the id of another cell"
         if UNFILLED in cell.source:
             yield _at(cell), f"still says {UNFILLED}: fill it in"
     for number, cell in enumerate(code_cells(notebook)):

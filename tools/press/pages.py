@@ -96,15 +96,8 @@ def _bench_row(row: Mapping[str, Any]) -> list[str]:
     interval = row.get("low") is not None and row.get("high") is not None
     spread = f" [{number(row['low'])}, {number(row['high'])}]" if interval else ""
     holds = {True: "yes", False: "no", None: "-"}[row.get("holds")]
-    shown = [_optional(row.get(name)) for name in ("peer", "ratio", "target")]
-    return [
-        row["name"],
-        row["unit"],
-        f"{number(row['ours'])}{spread}",
-        *shown,
-        holds,
-        _optional(row.get("n")),
-    ]
+    compared = [_optional(row.get(name)) for name in ("peer", "ratio", "target")]
+    return [row["name"], row["unit"], number(row["ours"]) + spread, *compared, holds, _optional(row.get("n"))]
 
 
 def _optional(value: Any) -> str:

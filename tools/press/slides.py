@@ -90,9 +90,8 @@ def slides(project: Project, profile: str) -> int:
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(project.book, target, ignore=shutil.ignore_patterns("*.ipynb", "*.md", ".*"))
     parameters = {"PROFILE": profile, **run_report(project, profile).get("parameters", {})}
-    names = [
-        name for c in load_chapters(project) if (name := _write_deck(project, c, profile, parameters, target))
-    ]
+    decks = [_write_deck(project, chapter, profile, parameters, target) for chapter in load_chapters(project)]
+    names = [name for name in decks if name]
     if not names:
         raise PressError("no cell of a chapter carries slideshow metadata, so there are no slides to make")
     _write_frame(project, names, target)
