@@ -48,7 +48,7 @@ __all__ = [
 # tests compute both. The first four are Okabe and Ito's.
 PALETTE = {
     "blue": "#0072B2",
-    "vermillion": "#D55E00",
+    "vermilion": "#D55E00",
     "green": "#009E73",
     "pink": "#CC79A7",
     "indigo": "#332288",
@@ -62,7 +62,7 @@ VARIABLES = {
     "ReLU": PALETTE["pink"],
     "JumpReLU": PALETTE["green"],
     "TopK": PALETTE["blue"],
-    "AbsTopK": PALETTE["vermillion"],
+    "AbsTopK": PALETTE["vermilion"],
     "difference in means": PALETTE["indigo"],
     "PCA": PALETTE["brown"],
     "random": PALETTE["grey"],

@@ -135,7 +135,7 @@ def test_a_missing_name_lists_the_near_ones(ledger: Ledger) -> None:
         ledger["error"]
     ledger.record("error/TopK", 1)
     with pytest.raises(KeyError, match="near names: error/TopK"):
-        ledger["eror/TopK"]
+        ledger["errr/TopK"]
 
 
 # What reaches the page
@@ -272,7 +272,7 @@ def test_a_claim_is_made_once(ledger: Ledger) -> None:
 @pytest.mark.parametrize("where", ["ours", "baseline"])
 def test_a_claim_shows_recorded_numbers_only(ledger: Ledger, where: str) -> None:
     with pytest.raises(KeyError, match="near names: error"):
-        claim(ledger, **{where: ["eror"]})
+        claim(ledger, **{where: ["errr"]})
 
 
 def test_a_claim_shows_its_verdict_in_words(ledger: Ledger) -> None:

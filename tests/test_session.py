@@ -3,6 +3,7 @@
 import random
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -14,6 +15,14 @@ from hypothesis import strategies as st
 
 from helpers import Session, start
 from helpers.report import VARIABLES
+
+
+@pytest.fixture(autouse=True)
+def _leave_torch_as_it_was() -> Iterator[None]:
+    threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    yield
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(strict)
 
 
 @pytest.fixture
