@@ -316,7 +316,9 @@ def _data_dir() -> Path:
     for folder in (package / "_data", package.parent / "data"):
         if (folder / "registry.json").is_file():
             return folder
-    raise FileNotFoundError(f"no registry.json in {package / '_data'} nor in {package.parent / 'data'}; install again")
+    raise FileNotFoundError(
+        f"no registry.json in {package / '_data'} nor in {package.parent / 'data'}; install the book again"
+    )
 
 
 def _registry() -> dict[str, Dataset]:

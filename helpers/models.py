@@ -238,9 +238,9 @@ def _locate(name_or_path: str | Path) -> tuple[Path | str, Literal["embedded", "
     if name_or_path == EMBEDDED:
         return _embedded_folder(), "embedded"
     path = Path(name_or_path).expanduser()
-    text = str(name_or_path)
-    if not path.is_dir() and not isinstance(name_or_path, Path) and not text.startswith((".", "/", "~", "\\")):
-        return text, "hub"
+    is_name = isinstance(name_or_path, str) and not name_or_path.startswith((".", "/", "~", "\\"))
+    if is_name and not path.is_dir():
+        return str(name_or_path), "hub"
     if not path.is_dir():
         raise FileNotFoundError(f"no folder at {path}; expected a folder with config.json and *.safetensors")
     if not (path / "config.json").is_file() or not list(path.glob("*.safetensors")):
@@ -262,6 +262,7 @@ def _read(where: str, dtype: torch.dtype) -> tuple[Any, Any]:
             "A new family is one line in helpers.models.FAMILIES"
         )
     tokenizer = AutoTokenizer.from_pretrained(where)
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     model = AutoModelForCausalLM.from_pretrained(where, config=config, dtype=dtype, use_safetensors=True)
     return model, tokenizer
 
@@ -375,5 +376,5 @@ def _convert(folder: Path) -> None:
         settings.pop("quantization_config")  # the model still says that it is GGUF, and refuses to be saved
         plain = type(read)(type(read.config).from_dict(settings))
         plain.load_state_dict(read.state_dict())
-        plain.to(torch.float32).save_pretrained(folder)
+        plain.float().save_pretrained(folder)
         AutoTokenizer.from_pretrained(path.parent, gguf_file=_GGUF).save_pretrained(folder)

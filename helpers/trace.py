@@ -42,7 +42,9 @@ from tqdm import tqdm
 
 from helpers.models import FAMILIES, LanguageModel
 
-__all__ = ["Edit", "Site", "ablate", "add", "clamp", "collect", "logits", "loss", "massive", "patch", "splice"]
+__all__ = [
+    "Edit", "Site", "ablate", "add", "clamp", "collect", "logits", "loss", "massive", "patch", "splice"
+]  # fmt: skip
 
 Part = Literal["resid", "attn", "mlp"]
 Remote = bool | Literal["local"]
@@ -150,9 +152,7 @@ def splice(site: Site, fn: Callable[[Tensor], Tensor], *, skip_first: int = 1) -
     return Edit(site, edited)
 
 
-def add(
-    site: Site, vector_D: Float[Tensor, "d_model"], *, scale: float = 1.0, skip_first: int = 1
-) -> Edit:
+def add(site: Site, vector_D: Float[Tensor, "d_model"], *, scale: float = 1.0, skip_first: int = 1) -> Edit:
     """Add a vector at every position: steering.
 
     Parameters
@@ -235,9 +235,7 @@ def ablate(
     return splice(site, lambda acts_BTD: value.to(acts_BTD).expand_as(acts_BTD), skip_first=skip_first)
 
 
-def clamp(
-    site: Site, direction_D: Float[Tensor, "d_model"], *, value: float, skip_first: int = 1
-) -> Edit:
+def clamp(site: Site, direction_D: Float[Tensor, "d_model"], *, value: float, skip_first: int = 1) -> Edit:
     """Set the coordinate along a direction to one value at every position.
 
     Parameters
@@ -540,11 +538,14 @@ def _read(
     """Run one batch up to the deepest site and return what passed each."""
     import nnsight
 
-    read: list[Tensor] = []
-    with torch.no_grad(), _clear_remote(remote), wrapped.trace(batch_BT.to(lm.device), remote=remote) as tracer:
-        read = nnsight.save([_output(_module(wrapped, lm, site)) for site in sites])
+    # A remote run sends what the traced block names, so it names as little as it can.
+    places = [_module(wrapped, lm, site) for site in sites]
+    batch_BT = batch_BT.to(lm.device)
+    read: list[Any] = []
+    with torch.no_grad(), _clear_remote(remote), wrapped.trace(batch_BT, remote=remote) as tracer:
+        read = nnsight.save([place.output for place in places])
         tracer.stop()
-    return read
+    return [_first(out) for out in read]
 
 
 def _run(
@@ -557,32 +558,34 @@ def _run(
         _check_source(edit, lm, tokens_BT)
     wrapped = _wrap(lm, remote)
     for start in range(0, len(tokens_BT), batch_size):
-        batch_BT = tokens_BT[start : start + batch_size]
+        batch_BT = tokens_BT[start : start + batch_size].to(lm.device)
         rows = slice(start, start + batch_size)
-        with torch.no_grad(), _clear_remote(remote), wrapped.trace(batch_BT.to(lm.device), remote=remote):
-            for edit in planned:
-                _apply(_module(wrapped, lm, edit.site), edit, rows)
+        steps = [(_module(wrapped, lm, edit.site), _function(edit, rows)) for edit in planned]
+        with torch.no_grad(), _clear_remote(remote), wrapped.trace(batch_BT, remote=remote):
+            for place, change in steps:
+                place.output = change(place.output)
             logits_BTV = wrapped.output.logits.save()
         yield batch_BT, logits_BTV
 
 
-def _apply(module: Any, edit: Edit, rows: slice) -> None:
-    """Replace a module's output by what the edit makes of it."""
-    old = _output(module)
+def _function(edit: Edit, rows: slice) -> Callable[[Any], Any]:
+    """Make of an edit a function on what the module returns: a tensor, or a tuple that begins with one."""
+    fn, where = edit.fn, str(edit.site)
     extra = () if edit.source is None else (edit.source[rows],)
-    new = edit.fn(old.float(), *extra)
-    if new.shape != old.shape:
-        raise ValueError(f"the edit at {edit.site} turned shape {tuple(old.shape)} into {tuple(new.shape)}")
-    new = new.to(old)
-    if isinstance(module.output, tuple):
-        module.output = (new, *module.output[1:])
-    else:
-        module.output = new
+
+    def change(out: Any) -> Any:
+        old = out[0] if isinstance(out, tuple) else out
+        new = fn(old.float(), *extra)
+        if new.shape != old.shape:
+            raise ValueError(f"the edit at {where} turned shape {tuple(old.shape)} into {tuple(new.shape)}")
+        new = new.to(old)
+        return (new, *out[1:]) if isinstance(out, tuple) else new
+
+    return change
 
 
-def _output(module: Any) -> Any:
+def _first(out: Any) -> Tensor:
     """Return a module's activations; attention gives them first, and its weights second."""
-    out = module.output
     return out[0] if isinstance(out, tuple) else out
 
 
@@ -594,7 +597,7 @@ def _module(root: Any, lm: LanguageModel, site: Site) -> Any:
 
 
 def _wrap(lm: LanguageModel, remote: Remote) -> Any:
-    """Wrap the model for nnsight; its weights are shared, its tokenizer is not."""
+    """Wrap the model for nnsight; its weights are shared, its tokenizer is a copy: nnsight changes it."""
     from nnsight import TransformersModel
 
     if remote is True and lm.source != "hub":
@@ -605,7 +608,7 @@ def _wrap(lm: LanguageModel, remote: Remote) -> Any:
     if remote is True:
         with _clear_remote(remote):
             return TransformersModel(lm.name)
-    return TransformersModel(lm.model, tokenizer=copy.deepcopy(lm.tokenizer))
+    return TransformersModel(lm.model, tokenizer=copy.copy(lm.tokenizer))
 
 
 @contextmanager
@@ -654,7 +657,8 @@ def _check_source(edit: Edit, lm: LanguageModel, tokens_BT: Tensor) -> None:
     """Refuse a patch that does not fit the tokens."""
     expected = (*tokens_BT.shape, lm.d_model)
     if edit.source is not None and tuple(edit.source.shape) != expected:
-        raise ValueError(f"the patch at {edit.site} has shape {tuple(edit.source.shape)}; expected {expected}")
+        found = tuple(edit.source.shape)
+        raise ValueError(f"the patch at {edit.site} has shape {found}; expected {expected}, as the tokens")
 
 
 def _finite(site: Site, acts_ND: Tensor) -> Tensor:
