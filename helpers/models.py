@@ -177,6 +177,7 @@ def load_model(
     """
     where, source = _locate(name_or_path)
     name = where.name if source == "folder" and isinstance(where, Path) else str(name_or_path)
+    _check_family(str(where), source)
     with _quiet_bars(), _clear_errors(str(where), source):
         model, tokenizer = _read(str(where), dtype or torch.float32)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -251,28 +252,36 @@ def _locate(name_or_path: str | Path) -> tuple[Path | str, Literal["embedded", "
     return path, "folder"
 
 
-def _read(where: str, dtype: torch.dtype) -> tuple[Any, Any]:
-    """Read model and tokenizer; refuse a family without a layout before reading the weights."""
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+def _check_family(where: str, source: str) -> None:
+    """Refuse a family without a layout before its weights are read or downloaded."""
+    from transformers import AutoConfig
 
-    config = AutoConfig.from_pretrained(where)
-    if config.model_type not in FAMILIES:
+    with _clear_errors(where, source):
+        family = AutoConfig.from_pretrained(where).model_type
+    if family not in FAMILIES:
         raise ValueError(
-            f"{where} is of family {config.model_type!r}; expected one of {', '.join(FAMILIES)}. "
+            f"{where} is of family {family!r}; expected one of {', '.join(FAMILIES)}. "
             "A new family is one line in helpers.models.FAMILIES"
         )
+
+
+def _read(where: str, dtype: torch.dtype) -> tuple[Any, Any]:
+    """Read model and tokenizer; never a pickle, never code from the folder."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
     tokenizer = AutoTokenizer.from_pretrained(where)
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
-    model = AutoModelForCausalLM.from_pretrained(where, config=config, dtype=dtype, use_safetensors=True)
-    return model, tokenizer
+    return AutoModelForCausalLM.from_pretrained(where, dtype=dtype, use_safetensors=True), tokenizer
 
 
 @contextmanager
 def _clear_errors(where: str, source: str) -> Iterator[None]:
-    """Turn the loader's OSError into one that says what to do."""
+    """Turn the loader's errors into one that says what to do."""
+    from safetensors import SafetensorError
+
     try:
         yield
-    except OSError as error:
+    except (OSError, ValueError, SafetensorError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         if source == "hub":
             raise ConnectionError(
