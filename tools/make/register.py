@@ -1,10 +1,14 @@
-"""Write the SHA-256 of every bundled file into data/registry.json: ``python -m tools.make.register``."""
+"""Write the SHA-256 of every bundled file into the registry and the cards.
+
+Run ``python -m tools.make.register`` after a file in ``data`` has changed.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+import re
 from pathlib import Path
 
 DATA = Path(__file__).resolve().parents[2] / "data"
@@ -18,7 +22,7 @@ def register(folder: Path = DATA) -> dict[str, str]:
     Parameters
     ----------
     folder : Path
-        The data folder, with ``registry.json``.
+        The data folder, with ``registry.json`` and the cards in ``README.md``.
 
     Returns
     -------
@@ -33,6 +37,11 @@ def register(folder: Path = DATA) -> dict[str, str]:
             found[name] = hashlib.sha256((folder / entry["file"]).read_bytes()).hexdigest()
             entry["sha256"] = found[name]
     replace_file(path, (json.dumps(entries, indent=2, ensure_ascii=False) + "\n").encode())
+    cards = (folder / "README.md").read_text("utf-8")
+    for name, digest in found.items():
+        line = re.compile(rf"(## `{re.escape(name)}`\n(?:(?!## ).*\n)*?- SHA-256: )`.*`")
+        cards = line.sub(rf"\g<1>`{digest}`", cards)
+    replace_file(folder / "README.md", cards.encode())
     return found
 
 
