@@ -52,7 +52,7 @@ def test_a_new_chapter_has_no_fault_but_what_is_to_fill(book: Book) -> None:
     new_chapter(book.project, "second", title="Second", part="Part", paper="2510.00404")
     found = faults(book, [LEDGER])
     assert found
-    assert all(fault.endswith("still says TODO: fill it in") for fault in found)
+    assert all("still says TODO: fill" in fault for fault in found)
 
 
 def test_a_new_chapter_is_numbered_and_listed_in_its_part(book: Book) -> None:

@@ -139,7 +139,7 @@ def test_the_results_table_has_every_claim_with_its_interval(book: Book) -> None
 
 def test_a_chapter_without_a_run_says_so_in_the_results(book: Book) -> None:
     text = fill("<!-- press: results -->", contents(book, {"one": "it failed"}), "results.md")
-    assert "no valid run (it failed)" in text
+    assert "no valid run (`it failed`)" in text
 
 
 def test_timings_and_benchmarks(book: Book) -> None:
@@ -160,8 +160,8 @@ def test_timings_and_benchmarks(book: Book) -> None:
 
 
 def test_an_unknown_table_is_an_error(book: Book) -> None:
-    with pytest.raises(PressError, match=r"x\.md: the press has no table 'resluts'"):
-        fill("<!-- press: resluts -->", contents(book), "x.md")
+    with pytest.raises(PressError, match=r"x\.md: the press has no table 'outcome'"):
+        fill("<!-- press: outcome -->", contents(book), "x.md")
 
 
 def test_a_unit_stands_behind_the_number() -> None:

@@ -27,7 +27,7 @@ def test_a_run_writes_the_ledger_and_ends_with_the_table(book: Book) -> None:
     assert code == 0
     assert out.splitlines()[-1].split()[:2] == ["one", "smoke"]
     assert out.splitlines()[-1].split()[-1] == "ok"
-    assert "cell 3/3" in out
+    assert "cell 2/2" in out
     found = ledger(book)
     assert found["records"]["answer"]["value"] == 42
     assert found["claims"]["1/one"]["verdict"] == "holds"
@@ -99,7 +99,7 @@ def test_an_edited_helper_is_run_again(book: Book) -> None:
     book.write("helpers/numbers.py", "def answer():\n    return 41\n")
     code, out = book.press("book", "--profile", "smoke")
     assert code == 0
-    assert "cell 3/3" in out
+    assert "cell 2/2" in out
     assert ledger(book)["claims"]["1/one"]["verdict"] == "does not hold here"
     assert "41.0" in book.page("one")
 

@@ -16,7 +16,7 @@ from nbformat import NotebookNode
 
 from tools.press.cache import Cache, key
 from tools.press.chapters import Chapter, load_chapters
-from tools.press.inject import page, stub
+from tools.press.inject import last_line, page, stub
 from tools.press.ledger import read_ledger
 from tools.press.pages import Contents, fill
 from tools.press.project import PressError, Project, check_profile
@@ -40,12 +40,10 @@ def build(project: Project, profile: str, edition: Edition | None = None, strict
     reasons = stage(project, profile, folder / "src", edition)
     code = jupyter_book(folder / "src", folder / "out", STRICT if strict else ("--all",))
     made = folder / "out" / "_build" / "html"
-    if (made / "index.html").is_file():
-        swap(made, folder / "html")
-        print(f"The pages are at {folder / 'html' / 'index.html'}", flush=True)
+    swap(made, folder / "html")
     for slug, reason in reasons.items():
-        print(f"{slug} has no valid run, its page says so: {reason}", flush=True)
-    return code or int(bool(reasons)) or int(not (folder / "html" / "index.html").is_file())
+        print(f"{slug} has no valid run, its page says so: {last_line(reason)}", flush=True)
+    return code or int(bool(reasons))
 
 
 def stage(project: Project, profile: str, target: Path, edition: Edition) -> dict[str, str]:
@@ -113,6 +111,9 @@ def jupyter_book(source: Path, out: Path, options: tuple[str, ...]) -> int:
 
 
 def swap(made: Path, target: Path) -> None:
-    """Put new pages in the place of the old ones."""
+    """Put new pages in the place of the old ones; where none were made, none may stay."""
     shutil.rmtree(target, ignore_errors=True)
+    if not (made / "index.html").is_file():
+        raise PressError("jupyter-book made no pages; what it said stands above")
     made.rename(target)
+    print(f"The pages are at {target / 'index.html'}", flush=True)

@@ -35,7 +35,7 @@ class PressEngine(NBClientEngine):
         cls, nb_man: NotebookExecutionManager, kernel_name: str, **options: Any
     ) -> None:
         """Run all cells, and report the start of every code cell."""
-        order = [i for i, cell in enumerate(nb_man.nb.cells) if cell.cell_type == "code"]
+        order = [i for i, cell in enumerate(nb_man.nb.cells) if _is_own(cell)]
         start = nb_man.cell_start
 
         def reported(cell: Any, cell_index: int | None = None, **rest: Any) -> Any:
@@ -45,6 +45,10 @@ class PressEngine(NBClientEngine):
 
         nb_man.cell_start = reported
         super().execute_managed_notebook(nb_man, kernel_name, **options)
+
+
+def _is_own(cell: Any) -> bool:
+    return cell.cell_type == "code" and "injected-parameters" not in cell.metadata.get("tags", [])
 
 
 papermill_engines.register(KERNEL, PressEngine)
@@ -101,13 +105,15 @@ def peak_bytes() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def explain(failure: Exception) -> str:
+def explain(failure: Exception, executed: Path) -> str:
     """Return the cell and the end of the traceback, short and without colours."""
     if not isinstance(failure, PapermillExecutionError):
         return f"{type(failure).__name__}: {failure}"
     trace = ANSI.sub("", "\n".join(failure.traceback)).strip().splitlines()
     lines = [line.rstrip() for line in trace if line.strip()]
-    return "\n".join([f"in code cell {failure.exec_count}:", *lines[-LAST_LINES:]])
+    cells = nbformat.read(executed, as_version=4).cells
+    broken = (cell.id for cell in cells if any(o.output_type == "error" for o in cell.get("outputs", [])))
+    return "\n".join([f"in cell {next(broken, '?')}:", *lines[-LAST_LINES:]])
 
 
 def execute(job: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -134,7 +140,7 @@ def execute(job: dict[str, Any], folder: Path) -> dict[str, Any]:
             cwd=work,
         )
     except Exception as failure:  # whatever it is, it belongs into the table
-        error = explain(failure)
+        error = explain(failure, folder / "executed.ipynb")
     return {
         "error": error,
         "seconds": round(time.monotonic() - start, 3),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import math
 import re
 from typing import Any
@@ -101,7 +100,8 @@ def reading_minutes(notebook: NotebookNode) -> int:
 
 def stub(chapter: Chapter, reason: str) -> NotebookNode:
     """Return the page of a chapter that has no valid run: its title, and why there is nothing."""
-    notice = f"```{{error}}\nThis chapter has no valid run, so there is nothing to show: {plain(reason)}\n```"
+    quoted = f"~~~\n{last_line(reason)}\n~~~"  # as code: Markdown must not read it
+    notice = f"```{{error}}\nThis chapter has no valid run, so there is nothing to show.\n{quoted}\n```"
     cells = [f"# {chapter.title()}", notice]
     return nbformat.v4.new_notebook(
         cells=[nbformat.v4.new_markdown_cell(text, id=f"stub-{i}") for i, text in enumerate(cells)],
@@ -109,9 +109,9 @@ def stub(chapter: Chapter, reason: str) -> NotebookNode:
     )
 
 
-def plain(text: str) -> str:
-    """Return the first line of a message, as text that Markdown cannot misread."""
-    return json.dumps(text.strip().splitlines()[-1] if text.strip() else "", ensure_ascii=False)
+def last_line(text: str) -> str:
+    """Return the last line of a message: where Python puts what went wrong."""
+    return text.strip().splitlines()[-1].strip() if text.strip() else ""
 
 
 def number(value: float) -> str:

@@ -13,8 +13,6 @@ from tools.press.chapters import load_chapters, read_notebook
 from tools.press.project import PressError, Project, write_atomic
 from tools.press.repo import address, slug
 
-BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
-
 TEMPLATE = Path(__file__).with_name("template.ipynb")  # @NAME@ is replaced in it
 
 
@@ -29,7 +27,7 @@ def new_chapter(project: Project, name: str, *, title: str, part: str, paper: st
     colab = f"https://colab.research.google.com/github/{repository}/blob/main/book/{docname}.ipynb"
     key = re.sub(r"\W", "", paper) or "TODO"
     words = {"TITLE": title, "SLUG": name, "PAPER": paper, "KEY": key, "COLAB": colab}
-    notebook = template({**words, "BADGE": BADGE, "REPO": repository})
+    notebook = template({**words, "REPO": repository})
     write_atomic(path, nbformat.writes(notebook) + "\n")
     add_to_toc(project, docname, part)
     return path

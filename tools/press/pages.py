@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tools.press.chapters import Chapter
-from tools.press.inject import measured, number
+from tools.press.inject import last_line, measured, number
 from tools.press.project import PressError, Project
 from tools.press.table import markdown, memory, seconds
 
@@ -50,7 +50,9 @@ def results(contents: Contents) -> str:
     blocks = []
     for chapter in contents.chapters:
         if reason := contents.reasons.get(chapter.slug):
-            blocks.append(f"**{contents.link(chapter.slug)}**: no valid run ({reason.splitlines()[-1]})")
+            blocks.append(
+                f"**{contents.link(chapter.slug)}**: no valid run (`{last_line(reason).replace('`', '')}`)"
+            )
         elif claims := contents.ledgers[chapter.slug]["claims"]:
             rows = [_claim_row(claim, contents.ledgers[chapter.slug]) for claim in claims.values()]
             blocks.append(f"**{contents.link(chapter.slug)}**\n\n{markdown(header, rows)}")

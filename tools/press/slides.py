@@ -98,8 +98,7 @@ def slides(project: Project, profile: str) -> int:
     out = project.build / "slides" / "out"
     code = jupyter_book(target, out, ("-W", "--keep-going", "--all"))
     swap(out / "_build" / "html", project.build / "slides" / "html")
-    for name in names:
-        print(f"Slides: {project.build / 'slides' / 'html' / f'{name}.html'}")
+    print(f"Slides: {', '.join(f'{name}.html' for name in names)}")
     return code
 
 
