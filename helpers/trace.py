@@ -403,9 +403,12 @@ def collect(
 
     Examples
     --------
-    >>> from helpers import trace
-    >>> trace.collect(lm, blocks, sites=[trace.Site(15)])  # doctest: +SKIP
-    {Site(layer=15, part='resid'): tensor([[...]])}
+    >>> from helpers.models import random_model, tokenize_blocks
+    >>> from helpers.trace import Site, collect
+    >>> lm = random_model(d_model=16)
+    >>> blocks = tokenize_blocks(lm, "eight by", length=4)
+    >>> collect(lm, blocks, sites=[Site(1)], progress=False)[Site(1)].shape
+    torch.Size([6, 16])
 
     Taught in: sae-derivation
     """
@@ -464,10 +467,12 @@ def logits(
 
     Examples
     --------
-    >>> from helpers import trace
-    >>> off = trace.ablate(trace.Site(15, "mlp"))
-    >>> trace.logits(lm, blocks, edits=[off]).shape  # doctest: +SKIP
-    torch.Size([8, 128, 49152])
+    >>> from helpers.models import random_model, tokenize_blocks
+    >>> from helpers.trace import Site, ablate, logits
+    >>> lm = random_model()
+    >>> blocks = tokenize_blocks(lm, "eight by", length=4)
+    >>> logits(lm, blocks, edits=[ablate(Site(1, "mlp"))]).shape
+    torch.Size([2, 4, 257])
 
     Taught in: sae-derivation
     """
@@ -515,9 +520,13 @@ def loss(
 
     Examples
     --------
-    >>> from helpers import trace
-    >>> trace.loss(lm, blocks, edits=[trace.ablate(trace.Site(15))])  # doctest: +SKIP
-    8.1
+    >>> from helpers.models import random_model, tokenize_blocks
+    >>> import torch
+    >>> from helpers.trace import loss
+    >>> lm = random_model()
+    >>> nats = loss(lm, tokenize_blocks(lm, "eight by", length=4))
+    >>> abs(nats - torch.tensor(257.0).log().item()) < 0.1  # an untrained model guesses among 257 bytes
+    True
 
     Taught in: sae-derivation
     """

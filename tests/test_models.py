@@ -247,6 +247,15 @@ def test_progress_bars_come_back(tmp_path: Path) -> None:
         logging.enable_progress_bar()
 
 
+def test_a_random_model_is_the_same_every_time_and_leaves_the_seeds_alone() -> None:
+    before = torch.get_rng_state()
+    first, second, other = (models.random_model(seed=seed).model for seed in (3, 3, 4))
+    assert torch.equal(torch.get_rng_state(), before)
+    tokens = torch.arange(4).view(1, 4)
+    assert torch.equal(first(tokens).logits, second(tokens).logits)
+    assert not torch.equal(first(tokens).logits, other(tokens).logits)
+
+
 # Blocks
 
 

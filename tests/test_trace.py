@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -276,6 +277,8 @@ def test_a_layer_that_does_not_exist(llama: models.LanguageModel, layer: int) ->
 def test_sites_that_cannot_be() -> None:
     with pytest.raises(ValueError, match="layer is -1"):
         Site(-1)
+    with pytest.raises(ValueError, match="part is 'neuron'; expected one of attn, mlp, resid"):
+        Site.__post_init__(SimpleNamespace(layer=0, part="neuron"))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
