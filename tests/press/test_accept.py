@@ -88,3 +88,12 @@ def test_only_a_run_of_what_stands_here_is_accepted(book: Book) -> None:
     assert code == 2
     assert "no valid smoke run of what stands here now" in out
     assert not book.project.accepted("smoke").exists()
+
+
+def test_an_old_run_is_not_compared(book: Book) -> None:
+    book.press("run", "--profile", "smoke")
+    book.press("accept", "--profile", "smoke")
+    book.write("helpers/numbers.py", "def answer():\n    return 41\n")
+    code, out = book.press("compare", "--profile", "smoke")
+    assert code == 1
+    assert "no valid run of what stands here" in out

@@ -152,10 +152,22 @@ def has_ended(pid: int) -> bool:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_ends_everything_and_leaves_nothing_half_done(book: Book, number: int) -> None:
+    interrupt(book, number)
+
+
+def test_an_interrupt_ends_the_chapters_on_the_cluster_too(book: Book) -> None:
+    from distributed import LocalCluster
+
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        interrupt(book, signal.SIGINT, "--backend", "dask", "--scheduler", cluster.scheduler_address)
+
+
+def interrupt(book: Book, number: int, *options: str) -> None:
+    """Send a signal in the middle of a cell; check that nothing runs on and nothing is left."""
     mark = book.project.root / "kernel.pid"
     wait = f"import os, time\nopen({str(mark)!r}, 'w').write(str(os.getpid()))\ntime.sleep(600)"
     book.chapter("one", "md:# One", PARAMETERS, CODE, wait)
-    process = book.start(*RUN)
+    process = book.start(*RUN, *options)
     deadline = time.monotonic() + 120
     while not (mark.is_file() and mark.read_text()) and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -36,11 +36,13 @@ class Difference:
 
 def accept(project: Project, profile: str) -> list[str]:
     """Copy the ledgers of the last run to the accepted ones; return the slugs."""
-    parameters = {"PROFILE": check_profile(profile), **run_report(project, profile).get("parameters", {})}
-    ledgers = load_ledgers(project.ledger(profile))
     chapters = load_chapters(project)
-    for chapter in chapters:
-        _check_current(project, chapter, ledgers.get(chapter.slug), parameters)
+    ledgers = current_ledgers(project, profile, chapters)
+    if missing := [chapter.slug for chapter in chapters if chapter.slug not in ledgers]:
+        raise PressError(
+            f"no valid {profile} run of what stands here now: {', '.join(missing)}; "
+            f"python -m tools.press run --profile {profile}, then accept"
+        )
     for chapter in chapters:
         ledger = ledgers[chapter.slug]
         write_atomic(project.accepted(profile) / f"{chapter.slug}.json", dumps(ledger))
@@ -49,15 +51,14 @@ def accept(project: Project, profile: str) -> list[str]:
     return [chapter.slug for chapter in chapters]
 
 
-def _check_current(
-    project: Project, chapter: Chapter, ledger: Mapping[str, Any] | None, parameters: Mapping[str, Any]
-) -> None:
-    if ledger is None or ledger["run"]["key"] != key(project, chapter, parameters):
-        profile = parameters["PROFILE"]
-        raise PressError(
-            f"{chapter.slug} has no valid {profile} run of what stands here now: "
-            f"python -m tools.press run --profile {profile}, then accept"
-        )
+def current_ledgers(project: Project, profile: str, chapters: list[Chapter]) -> dict[str, dict[str, Any]]:
+    """Return the ledgers of the chapters whose last run is a run of what stands here now."""
+    parameters = {"PROFILE": check_profile(profile), **run_report(project, profile).get("parameters", {})}
+    ledgers = load_ledgers(project.ledger(profile))
+    keys = {chapter.slug: key(project, chapter, parameters) for chapter in chapters}
+    return {
+        slug: ledgers[slug] for slug in keys if ledgers.get(slug, {}).get("run", {}).get("key") == keys[slug]
+    }
 
 
 def compare(new: Mapping[str, Any], accepted: Mapping[str, Any]) -> list[Difference]:
@@ -122,13 +123,14 @@ def measures_the_machine(record: Mapping[str, Any]) -> bool:
 
 def compare_all(project: Project, profile: str) -> list[Difference]:
     """Compare the last run of every chapter with its accepted ledger."""
-    now, accepted = load_ledgers(project.ledger(profile)), load_ledgers(project.accepted(profile))
+    chapters = load_chapters(project)
+    now, accepted = current_ledgers(project, profile, chapters), load_ledgers(project.accepted(profile))
     found: list[Difference] = []
-    for slug in (chapter.slug for chapter in load_chapters(project)):
+    for slug in (chapter.slug for chapter in chapters):
         if slug not in accepted:
             found.append(Difference(slug, "the ledger", "nothing", f"make accept PROFILE={profile}"))
         elif slug not in now:
-            found.append(Difference(slug, "the ledger", "accepted", "no valid run"))
+            found.append(Difference(slug, "the ledger", "accepted", "no valid run of what stands here"))
         else:
             found += compare(now[slug], accepted[slug])
     return found

@@ -61,6 +61,11 @@ class Running:
         with self._lock:
             del self._processes[process]
 
+    def stopped(self, run: str) -> bool:
+        """Say whether a run has been stopped."""
+        with self._lock:
+            return run in self._stopped
+
     def stop(self, run: str) -> None:
         """End every process of a run with its kernel, and start no other."""
         with self._lock:
@@ -107,7 +112,7 @@ def run_job(job: Job) -> dict[str, Any]:
     try:
         outcome = run_process(job, folder)
         outcome["error"] = outcome["error"] or keep(project, job, folder, outcome)
-        if outcome["error"]:
+        if outcome["error"] and not RUNNING.stopped(job.run):
             outcome["failed"] = keep_failed(project, job, folder)
     except Exception as failure:  # a chapter that fails stops nothing else
         outcome = {"error": f"{type(failure).__name__}: {failure}", "seconds": None, "peak_bytes": None}
