@@ -46,9 +46,10 @@ TIMES = (
     "about what usually happens", "about what will happen next year", "about what did not happen",
 )  # fmt: skip
 UNWANTED = re.compile(
-    r"@|https?:|www\.|\[[^\]]*\]|\d{3}[-. ]\d{3,4}|"
-    r"\b(?:kill|murder|suicid|rape|sex|nude|drug|cocaine|weapon|gun|bomb|terror|blood|die|dead|death|corpse|"
-    r"abus|slave|racis|nazi|hitler|trump|biden|obama|putin|musk|president|minister|as an ai)\w*",
+    r"@|https?:|www\.|[\[\]{}]|\d{3}[-. ]\d{3,4}|\b(?:an ai|your (?:name|email|phone|address))\b|"
+    r"\b(?:kill|murder|suicid|rape|sex|nude|naked|drug|cocaine|poison|weapon|gun|bomb|terror|blood|die|dead|"
+    r"death|corpse|virus|abus|bitch|slave|racis|nazi|hitler|trump|biden|obama|putin|musk|president|minister|"
+    r"suarez|davis|yaffe|daily mail|hunger games|chatbot)\w*",
     re.IGNORECASE,
 )
 
