@@ -2,7 +2,7 @@
 
 Every number in the prose, every verdict and every figure passes through :class:`Ledger`. Inside a notebook
 each entry is also written as an output of its cell, in the format of myst-nb's glue, so that prose can
-quote it (``{glue:text}`error:.3f` ``) and the press can read the whole ledger out of the executed notebook.
+quote it (with the role ``{glue:text}``) and the press can read the whole ledger out of the executed notebook.
 Outside a notebook nothing is shown and the ledger is kept all the same.
 """
 

@@ -195,7 +195,7 @@ def start(
     dtype : torch.dtype, optional
         By default ``torch.float32``.
     threads : int, optional
-        Threads for torch; by default as many as there are processors.
+        Threads for torch; by default what OMP_NUM_THREADS says, else as many as there are processors.
 
     Returns
     -------
@@ -220,7 +220,7 @@ def start(
 
     from helpers import report
 
-    threads = threads or os.cpu_count() or 1
+    threads = threads or int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
     _make_deterministic(seed, threads)
     report.style()
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))

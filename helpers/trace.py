@@ -152,15 +152,17 @@ def splice(site: Site, fn: Callable[[Tensor], Tensor], *, skip_first: int = 1) -
     return Edit(site, edited)
 
 
-def add(site: Site, vector_D: Float[Tensor, "d_model"], *, scale: float = 1.0, skip_first: int = 1) -> Edit:
+def add(
+    site: Site, vector_D: Float[Tensor, "*batch d_model"], *, scale: float = 1.0, skip_first: int = 1
+) -> Edit:
     """Add a vector at every position: steering.
 
     Parameters
     ----------
     site : Site
         Where.
-    vector_D : Float[Tensor, "d_model"]
-        What to add.
+    vector_D : Float[Tensor, "*batch d_model"]
+        What to add: one vector, or one for each sequence of the tokens that will be run.
     scale : float
         Times how much; negative steers the other way.
     skip_first : int
@@ -181,7 +183,15 @@ def add(site: Site, vector_D: Float[Tensor, "d_model"], *, scale: float = 1.0, s
 
     Taught in: sae-derivation
     """
-    return splice(site, lambda acts_BTD: acts_BTD + scale * vector_D.to(acts_BTD), skip_first=skip_first)
+    if vector_D.ndim == 1:
+        return splice(site, lambda acts_BTD: acts_BTD + scale * vector_D.to(acts_BTD), skip_first=skip_first)
+    _check_skip(skip_first)
+
+    def added(old_BTD: Tensor, rows_BTD: Tensor) -> Tensor:
+        new_BTD = old_BTD + scale * rows_BTD.to(old_BTD)
+        return torch.cat([old_BTD[:, :skip_first], new_BTD[:, skip_first:]], dim=1)
+
+    return Edit(site, added, vector_D[:, None])
 
 
 def ablate(
@@ -541,6 +551,142 @@ def loss(
     return total / tokens_BT[:, 1:].numel()
 
 
+def pad_texts(
+    lm: LanguageModel, texts: Sequence[str]
+) -> tuple[Int[Tensor, "text position"], Int[Tensor, "text"]]:
+    """Tokenise texts of any length into one block, filled up on the right.
+
+    The filling is token 0. A causal model never looks to the right, so what stands before it is exact.
+
+    Parameters
+    ----------
+    lm : LanguageModel
+        The model.
+    texts : sequence of str
+        At least one, none empty.
+
+    Returns
+    -------
+    tokens : Int[Tensor, "text position"]
+        Token ids.
+    lengths : Int[Tensor, "text"]
+        How many of each row are text.
+
+    Raises
+    ------
+    ValueError
+        If there is no text, or one has no token.
+
+    Examples
+    --------
+    >>> from helpers import models, trace
+    >>> tokens, lengths = trace.pad_texts(models.random_model(), ["a b", "a b c d"])
+    >>> tokens.shape[1] == lengths.max()
+    tensor(True)
+
+    Taught in: sae-derivation
+    """
+    ids = [lm.tokenizer(text)["input_ids"] for text in texts]
+    if not ids or not all(ids):
+        raise ValueError(
+            f"{len(ids)} texts, of which {ids.count([])} have no token; give texts with words in them"
+        )
+    lengths = torch.tensor([len(row) for row in ids])
+    tokens = torch.zeros(len(ids), int(lengths.max()), dtype=torch.long)
+    for row, length, text in zip(tokens, lengths.tolist(), ids, strict=True):
+        row[:length] = torch.tensor(text)
+    return tokens, lengths
+
+
+def collect_texts(
+    lm: LanguageModel, texts: Sequence[str], *, site: Site, batch_size: int = 32
+) -> list[Float[Tensor, "token d_model"]]:
+    """Collect the activations of short texts, each on its own, without position 0.
+
+    Parameters
+    ----------
+    lm : LanguageModel
+        The model.
+    texts : sequence of str
+        Each with at least two tokens.
+    site : Site
+        Where to read.
+    batch_size : int
+        Texts in one forward pass.
+
+    Returns
+    -------
+    list of Float[Tensor, "token d_model"]
+        One tensor a text.
+
+    Raises
+    ------
+    ValueError
+        If there is no text, or one has no token.
+
+    Examples
+    --------
+    >>> from helpers import models, trace
+    >>> acts = trace.collect_texts(models.random_model(), ["a b", "a b c"], site=trace.Site(0))
+    >>> len(acts), acts[0].shape[1]
+    (2, 16)
+
+    Taught in: sae-derivation
+    """
+    tokens_BT, lengths_B = pad_texts(lm, texts)
+    flat_ND = collect(lm, tokens_BT, sites=[site], batch_size=batch_size, progress=False)[site]
+    rows_BTD = flat_ND.view(len(tokens_BT), -1, lm.d_model)
+    return [row[: length - 1] for row, length in zip(rows_BTD, lengths_B.tolist(), strict=True)]
+
+
+def next_token(
+    lm: LanguageModel,
+    texts: Sequence[str],
+    *,
+    edits: Sequence[Edit] = (),
+    batch_size: int = 32,
+) -> Float[Tensor, "text vocab"]:
+    """Return the log-probabilities of the token after each text, with edits in place.
+
+    Parameters
+    ----------
+    lm : LanguageModel
+        The model.
+    texts : sequence of str
+        Prompts of any lengths.
+    edits : sequence of Edit
+        What to change on the way.
+    batch_size : int
+        Texts in one forward pass.
+
+    Returns
+    -------
+    Float[Tensor, "text vocab"]
+        Natural logarithms; each row's exponentials sum to one.
+
+    Raises
+    ------
+    ValueError
+        If there is no text, or one has no token.
+
+    Examples
+    --------
+    >>> from helpers import models, trace
+    >>> trace.next_token(models.random_model(), ["a b", "a"]).exp().sum(1)
+    tensor([1.0000, 1.0000])
+
+    Taught in: sae-derivation
+    """
+    tokens_BT, lengths_B = pad_texts(lm, texts)
+    _check_tokens(lm, tokens_BT, batch_size)
+    batches = _run(lm, tokens_BT, edits, batch_size, False)
+    last = [
+        logits_BTV[torch.arange(len(logits_BTV)), ends_B - 1]
+        for (_, logits_BTV), ends_B in zip(batches, lengths_B.split(batch_size), strict=True)
+    ]
+    return torch.cat(last).float().log_softmax(dim=-1)
+
+
 def _read(
     lm: LanguageModel, wrapped: Any, batch_BT: Tensor, sites: list[Site], remote: Remote
 ) -> list[Tensor]:
@@ -663,11 +809,15 @@ def _check_skip(skip_first: int, longest: int | None = None) -> None:
 
 
 def _check_source(edit: Edit, lm: LanguageModel, tokens_BT: Tensor) -> None:
-    """Refuse a patch that does not fit the tokens."""
-    expected = (*tokens_BT.shape, lm.d_model)
-    if edit.source is not None and tuple(edit.source.shape) != expected:
-        found = tuple(edit.source.shape)
-        raise ValueError(f"the patch at {edit.site} has shape {found}; expected {expected}, as the tokens")
+    """Refuse values that do not fit the tokens: one vector a token, or one a sequence."""
+    if edit.source is None:
+        return
+    batch, positions = tokens_BT.shape
+    found, expected = tuple(edit.source.shape), (batch, positions, lm.d_model)
+    if found not in (expected, (batch, 1, lm.d_model)):
+        raise ValueError(
+            f"the edit at {edit.site} has values of shape {found}; expected {expected}, as the tokens"
+        )
 
 
 def _finite(site: Site, acts_ND: Tensor) -> Tensor:

@@ -327,7 +327,7 @@ def test_an_edit_that_changes_the_shape(llama: models.LanguageModel) -> None:
 
 
 def test_a_patch_of_other_sequences(llama: models.LanguageModel) -> None:
-    with pytest.raises(ValueError, match=r"patch at resid\.1 has shape \(4, 7, 16\)"):
+    with pytest.raises(ValueError, match=r"edit at resid\.1 has values of shape \(4, 7, 16\)"):
         trace.logits(llama, TOKENS, edits=[trace.patch(Site(1), OTHER[:4])])
 
 
@@ -370,3 +370,31 @@ def test_massive_does_not_depend_on_the_unit(rows: int, scale: float) -> None:
     marked = trace.massive(acts, ratio=50.0)
     assert torch.equal(marked, trace.massive(acts * scale, ratio=50.0))
     assert marked.sum() <= rows // 2
+
+
+def test_texts_of_different_lengths_give_what_each_gives_alone(lm: models.LanguageModel) -> None:
+    texts = ["one two three four", "five six", "seven eight nine"]
+    together = trace.collect_texts(lm, texts, site=Site(1), batch_size=2)
+    predicted = trace.next_token(lm, texts, batch_size=2)
+    for text, acts_ND, next_V in zip(texts, together, predicted, strict=True):
+        ids = torch.tensor([lm.tokenizer(text)["input_ids"]])
+        alone = trace.collect(lm, ids, sites=[Site(1)], progress=False)[Site(1)]
+        torch.testing.assert_close(acts_ND, alone)
+        torch.testing.assert_close(next_V, trace.logits(lm, ids)[0, -1].log_softmax(-1))
+
+
+def test_one_vector_a_sequence_is_added_to_that_sequence(lm: models.LanguageModel) -> None:
+    texts = ["one two three", "one two three", "four five six seven"]
+    vectors_BD = torch.randn(3, lm.d_model)
+    together = trace.next_token(lm, texts, edits=[trace.add(Site(0), vectors_BD, scale=2.0)], batch_size=2)
+    for text, vector_D, found_V in zip(texts, vectors_BD, together, strict=True):
+        alone = trace.next_token(lm, [text], edits=[trace.add(Site(0), vector_D, scale=2.0)])
+        torch.testing.assert_close(found_V, alone[0])
+    with pytest.raises(ValueError, match="values of shape"):
+        trace.next_token(lm, texts[:2], edits=[trace.add(Site(0), vectors_BD)])
+
+
+@pytest.mark.parametrize("texts", [[], ["one", ""]])
+def test_texts_without_tokens_are_refused(llama: models.LanguageModel, texts: list[str]) -> None:
+    with pytest.raises(ValueError, match="have no token"):
+        trace.pad_texts(llama, texts)

@@ -215,13 +215,13 @@ class DictionaryMatch:
     Attributes
     ----------
     recovered : float
-        Share of true axes with a latent at |cos| above the threshold, [0, 1].
+        Share of true axes with a latent at an absolute cosine above the threshold, [0, 1].
     both_ends : float
         Share of true axes with one latent near +axis and another near -axis, [0, 1].
     atoms_per_axis : float
         Mean number of learned latents near a recovered axis, either sign; NaN if none is.
     best_cosine : float
-        Mean over axes of the largest |cos|.
+        Mean over axes of the largest absolute cosine.
     """
 
     recovered: float
@@ -245,7 +245,7 @@ def dictionary_match(
     true_AD : Float[Tensor, "axis d_model"]
         True axes, any norm.
     threshold : float
-        |cos| from which a latent counts as near an axis, (0, 1).
+        Absolute cosine from which a latent counts as near an axis, (0, 1).
 
     Returns
     -------

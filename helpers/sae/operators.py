@@ -122,7 +122,7 @@ def abstopk(u_BP: Codes, level: float) -> Codes:
 
     Notes
     -----
-    arXiv 2510.00404, Lemma 1: dropping entry i costs u_i^2 / 2, so the k largest |u_i| stay.
+    arXiv 2510.00404, Lemma 1: dropping entry i costs u_i^2 / 2, so the k entries of largest magnitude stay.
 
     Examples
     --------
@@ -153,10 +153,10 @@ class Operator:
     ----------
     name : str
         The field's name, as it stands in figures.
-    prox : Callable[[Codes, float], Codes]
+    prox : callable
         (u, level) -> z.
-    penalty : Callable[[Codes], Float[Tensor, "*batch"]]
-        Z -> the part of R that a level multiplies, one number a code; zero where R is a set
+    penalty : callable
+        Of z: the part of R that a level multiplies, one number a code; zero where R is a set
         alone.
     counts : bool
         True if the level is k, the number of active latents; False if it is a price lambda.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import itertools
 import json
 import os
 import platform
@@ -36,13 +37,14 @@ from helpers.sae import (
 OUT = Path("data/studies/sae-grid.json")
 DONE = Path("build/studies/sae-grid.jsonl")
 LAYERS = (10, 20)
+SPARSITIES = (16, 32, 57)  # the last is d / 10
 OPERATORS = ("relu", "jumprelu", "topk", "abstopk")
 DEFAULT = {
     "layer": 10,
     "k": 32,
     "expansion": 4,
     "lr": 1e-3,
-    "steps": 400,
+    "steps": 200,
     "start": "tied",
     "bias": True,
     "revive": 0,
@@ -57,29 +59,17 @@ VARIATIONS: tuple[dict[str, Any], ...] = (
     {"revive": 100},
     {"expansion": 2},
     {"expansion": 8},
-    {"steps": 1600},
+    {"steps": 800},
 )
 
 
 def plan(seeds: int) -> Iterator[dict[str, Any]]:
-    """List every autoencoder: the grid over layers, k and operators, then the variations."""
-    for layer in LAYERS:
-        for k in (16, 32, 57):
-            for operator in OPERATORS:
-                for seed in range(seeds):
-                    yield {
-                        **DEFAULT,
-                        "layer": layer,
-                        "k": k,
-                        "operator": operator,
-                        "seed": seed,
-                        "part": "grid",
-                    }
-    for change in VARIATIONS:
-        for operator in ("topk", "abstopk"):
-            for seed in range(seeds):
-                part = "+".join(f"{name}={value}" for name, value in change.items())
-                yield {**DEFAULT, **change, "operator": operator, "seed": seed, "part": part}
+    """List every autoencoder: the grid over seeds, layers, k and operators, then the variations."""
+    for seed, layer, k, operator in itertools.product(range(seeds), LAYERS, SPARSITIES, OPERATORS):
+        yield {**DEFAULT, "layer": layer, "k": k, "operator": operator, "seed": seed, "part": "grid"}
+    for seed, change, operator in itertools.product(range(seeds), VARIATIONS, ("topk", "abstopk")):
+        part = "+".join(f"{name}={value}" for name, value in change.items())
+        yield {**DEFAULT, **change, "operator": operator, "seed": seed, "part": part}
 
 
 def train(row: dict[str, Any], acts_ND: Tensor) -> tuple[SparseAutoencoder, float, float]:
@@ -149,32 +139,32 @@ def run(todo: list[dict[str, Any]]) -> None:
     names = ("pydoc-topics", "sampled")
     tokens_BT = torch.cat([models.tokenize_blocks(lm, data.load_text(name)) for name in names])
     test = torch.arange(len(tokens_BT)) % 10 == 0
-    for layer in LAYERS:
-        rows = [row for row in todo if row["layer"] == layer]
-        if not rows:
-            continue
-        site = trace.Site(layer)
-        acts_ND = trace.collect(lm, tokens_BT[~test], sites=[site])[site]
-        held_ND = trace.collect(lm, tokens_BT[test], sites=[site])[site]
-        keep = ~trace.massive(acts_ND)
-        acts_ND, held_ND = acts_ND[keep], held_ND[~trace.massive(held_ND)]
-        # every sixth held-out block: both texts are in it
-        scored_BT = tokens_BT[test][::6][:20]
-        losses = ablation_losses(lm, scored_BT, site=site, acts_ND=acts_ND)
-        print(site, len(acts_ND), "tokens;", losses.original, losses.zero, losses.mean, flush=True)
-        for row in rows:
-            sae, dead, speed = train(row, acts_ND)
-            result = measure(sae, held_ND, lm=lm, tokens_BT=scored_BT, site=site, losses=losses)
-            line = {
-                "settings": row,
-                "tokens": len(acts_ND),
-                "dead": dead,
-                "tokens_per_second": speed,
-                **result,
-            }
-            with DONE.open("a") as file:
-                file.write(json.dumps(line) + "\n")
-            print(json.dumps(line), flush=True)
+    sites = [trace.Site(layer) for layer in LAYERS]
+    acts, held = (ordinary(lm, part_BT, sites) for part_BT in (tokens_BT[~test], tokens_BT[test]))
+    scored_BT = tokens_BT[test][::6][:20]  # every sixth held-out block: both texts are in it
+    losses = {site: ablation_losses(lm, scored_BT, site=site, acts_ND=acts[site]) for site in sites}
+    for row in todo:
+        site = trace.Site(row["layer"])
+        sae, dead, speed = train(row, acts[site])
+        result = measure(sae, held[site], lm=lm, tokens_BT=scored_BT, site=site, losses=losses[site])
+        line = {
+            "settings": row,
+            "tokens": len(acts[site]),
+            "dead": dead,
+            "tokens_per_second": speed,
+            **result,
+        }
+        with DONE.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        print(json.dumps(line), flush=True)
+
+
+def ordinary(
+    lm: models.LanguageModel, tokens_BT: Tensor, sites: list[trace.Site]
+) -> dict[trace.Site, Tensor]:
+    """Collect activations without the massive ones."""
+    acts = trace.collect(lm, tokens_BT, sites=sites)
+    return {site: acts_ND[~trace.massive(acts_ND)] for site, acts_ND in acts.items()}
 
 
 def write(done: list[dict[str, Any]]) -> None:
