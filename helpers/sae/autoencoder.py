@@ -196,7 +196,7 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict]:
 
 
 def from_saelens(folder: str | Path) -> SparseAutoencoder:
-    """Read a TopK or ReLU ("standard") SAE in SAELens's format: cfg.json and sae_weights.safetensors.
+    """Read a TopK, AbsTopK or ReLU ("standard") SAE of SAELens: cfg.json and sae_weights.safetensors.
 
     Parameters
     ----------
@@ -211,13 +211,16 @@ def from_saelens(folder: str | Path) -> SparseAutoencoder:
     Raises
     ------
     ValueError
-        Another architecture, or a normalisation of activations that is done outside the SAE.
+        Another architecture, no k where one is needed, or a normalisation of activations that is
+        done outside the SAE.
     FileNotFoundError
         A file is missing.
 
     Notes
     -----
-    SAELens may subtract b_dec before encoding; then b_e becomes b_e - W b_dec, the same map.
+    SAELens may subtract b_dec before encoding; then b_e becomes b_e - W b_dec, the same map. It may rank
+    codes as if the decoder's rows had unit norm (its default for TopK); then their norms move from the
+    decoder into the encoder.
 
     Examples
     --------
@@ -228,22 +231,26 @@ def from_saelens(folder: str | Path) -> SparseAutoencoder:
     """
     folder = Path(folder)
     settings = _read_json(folder / "cfg.json", "sae_weights.safetensors")
-    operator = {"topk": "topk", "standard": "relu"}.get(settings.get("architecture", ""))
+    operators = {"topk": "topk", "abstopk": "abstopk", "standard": "relu"}
+    operator = operators.get(settings.get("architecture", ""))
     if operator is None:
         raise ValueError(
-            f"architecture is {settings.get('architecture')!r}; 'topk' and 'standard' can be read"
+            f"architecture is {settings.get('architecture')!r}; 'topk', 'abstopk' and 'standard' can be read"
         )
+    if OPERATORS[operator].counts and "k" not in settings:
+        raise ValueError(f"{folder / 'cfg.json'} names no k: load it with SAELens 6 or later, save it again")
     if settings.get("normalize_activations", "none") not in ("none", None):
         raise ValueError("activations are normalised outside this SAE: fold that in before you save it")
-    if settings.get("rescale_acts_by_decoder_norm"):
-        raise ValueError("codes are rescaled by the decoder norm: call fold_W_dec_norm() before you save it")
     weights = load_file(folder / "sae_weights.safetensors")
+    norm_P = weights["W_dec"].norm(dim=1).clamp(min=1e-8)
+    if not settings.get("rescale_acts_by_decoder_norm"):
+        norm_P = torch.ones_like(norm_P)
     return _assemble(
         operator,
         k=int(settings.get("k", 1)),
-        encoder_PD=weights["W_enc"].T,
-        encoder_bias_P=weights.get("b_enc", torch.zeros(weights["W_enc"].shape[1])),
-        decoder_PD=weights["W_dec"],
+        encoder_PD=weights["W_enc"].T * norm_P[:, None],
+        encoder_bias_P=weights["b_enc"] * norm_P,
+        decoder_PD=weights["W_dec"] / norm_P[:, None],
         decoder_bias_D=weights["b_dec"],
         centred=bool(settings.get("apply_b_dec_to_input", True)),
     )

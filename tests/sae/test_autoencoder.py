@@ -84,30 +84,42 @@ def saelens_folder(folder, *, centred, architecture="topk", **extra):
 
 
 @pytest.mark.parametrize("centred", [True, False])
-@pytest.mark.parametrize("architecture", ["topk", "standard"])
-def test_saelens_weights_give_saelens_codes(tmp_path, centred, architecture):
-    w = saelens_folder(tmp_path, centred=centred, architecture=architecture)
+@pytest.mark.parametrize("rescaled", [True, False])
+@pytest.mark.parametrize("architecture", ["topk", "abstopk", "standard"])
+def test_saelens_weights_give_saelens_codes(tmp_path, centred, rescaled, architecture):
+    w = saelens_folder(
+        tmp_path, centred=centred, architecture=architecture, rescale_acts_by_decoder_norm=rescaled
+    )
     x = torch.randn(7, 4)
-    u = (x - w["b_dec"] if centred else x) @ w["W_enc"] + w["b_enc"]
-    z = u.relu()
-    if architecture == "topk":
-        z = torch.zeros_like(u).scatter(1, u.topk(3).indices, u.topk(3).values.relu())
+    norm = w["W_dec"].norm(dim=1) if rescaled else torch.ones(8)
+    u = ((x - w["b_dec"] if centred else x) @ w["W_enc"] + w["b_enc"]) * norm
+    z = u if architecture == "abstopk" else u.relu()
+    if architecture != "standard":
+        kept = z.abs().topk(3).indices
+        z = torch.zeros_like(u).scatter(1, kept, z.gather(1, kept))
     sae = from_saelens(tmp_path)
     torch.testing.assert_close(sae.encode(x), z)
-    torch.testing.assert_close(sae(x), z @ w["W_dec"] + w["b_dec"])
+    torch.testing.assert_close(sae(x), z / norm @ w["W_dec"] + w["b_dec"])
 
 
 @pytest.mark.parametrize(
     ("extra", "said"),
     [
-        ({"architecture": "gated"}, "'topk' and 'standard'"),
+        ({"architecture": "gated"}, "'abstopk' and 'standard'"),
         ({"normalize_activations": "layer_norm"}, "normalised outside"),
-        ({"rescale_acts_by_decoder_norm": True}, "fold_W_dec_norm"),
     ],
 )
 def test_saelens_files_that_would_be_misread_are_refused(tmp_path, extra, said):
     saelens_folder(tmp_path, centred=True, **extra)
     with pytest.raises(ValueError, match=said):
+        from_saelens(tmp_path)
+
+
+def test_saelens_topk_file_without_k_is_refused(tmp_path):
+    saelens_folder(tmp_path, centred=True)
+    old = {"architecture": "topk", "activation_fn_kwargs": {"k": 3}}
+    (tmp_path / "cfg.json").write_text(json.dumps(old))
+    with pytest.raises(ValueError, match="names no k: load it with SAELens 6"):
         from_saelens(tmp_path)
 
 
