@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+LITERAL = re.compile(r"(``.*?``)")
 TAUGHT = re.compile(r"^Taught in: ([a-z0-9-]+)$")
 ROOT = Path(importlib.import_module("helpers").__file__ or "").resolve().parents[1]
 
@@ -38,6 +39,15 @@ class SourceLinks:
         return f"{self.blob}/{file.as_posix()}#L{first}-L{first + len(lines) - 1}"
 
 
+def keep_bars(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Let |u| in a docstring be a magnitude, not a substitution; code stays as it is."""
+    for place, line in enumerate(lines):
+        if "Examples" in line:
+            break
+        parts = LITERAL.split(line)
+        lines[place] = "".join(part if part[:2] == "``" else part.replace("|", r"\|") for part in parts)
+
+
 def link_chapter(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
     """Make of `Taught in: slug` a link, where the chapter is part of the book."""
     for place, line in enumerate(lines):
@@ -57,5 +67,6 @@ def setup(app: Any) -> dict[str, bool]:
     """Register with Sphinx."""
     app.setup_extension("sphinx.ext.linkcode")
     app.connect("config-inited", connect)
+    app.connect("autodoc-process-docstring", keep_bars)
     app.connect("autodoc-process-docstring", link_chapter)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
