@@ -1,0 +1,183 @@
+"""Measure against the peers: ``make bench``. About 20 minutes on two cores, which must be free."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tools.bench import machine, peers
+from tools.bench.rows import Row, rows
+from tools.press.inject import number
+from tools.press.project import PressError, Project, write_atomic
+from tools.press.table import render
+
+BUSY = 0.15  # share of the processors that others may take
+TRAINING = ("ours", "dictionary_learning", "saelens", "saelens_sparse", "bound")
+COLLECTION = ("collect_ours", "collect_hook", "collect_full")
+ABROAD = {"dictionary_learning", "saelens", "saelens_sparse", "check"}  # run in the peers' environment
+IMPORT = "import time; t = time.perf_counter(); import helpers; print(time.perf_counter() - t)"
+
+Samples = dict[str, dict[str, list[float]]]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is measured, and how often."""
+
+    repeats: int = 5
+    threads: int = 2
+    steps: int = 100
+    batch: int = 2048
+    latents: int = 4608
+    k: int = 32
+    collect_blocks: int = 64
+    blocks: int | None = None
+
+
+QUICK = Settings(repeats=2, threads=1, steps=4, batch=512, latents=1024, collect_blocks=8, blocks=40)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """One run of everything."""
+
+    project: Project
+    settings: Settings
+    peers: Path
+
+    @property
+    def folder(self) -> Path:
+        """Where the data lies."""
+        return self.project.build / "bench"
+
+    @property
+    def data(self) -> Path:
+        """The activations that all train on; collected anew in every run."""
+        return self.folder / "activations.safetensors"
+
+    def work(self, contender: str, *, seed: int = 0) -> dict[str, float]:
+        """Run one contender in its own process, and return what it measured."""
+        given = {**asdict(self.settings), "seed": seed, "file": self.data}
+        del given["repeats"]
+        options = [
+            f"--{name.replace('_', '-')}={value}" for name, value in given.items() if value is not None
+        ]
+        python = str(self.peers) if contender in ABROAD else sys.executable
+        return json.loads(self.run(python, "-m", "tools.bench.worker", contender, *options))
+
+    def run(self, *command: str) -> str:
+        """Return the last line that a process prints, or say what it died of."""
+        threads = str(self.settings.threads)
+        quiet = {"HF_HUB_OFFLINE": "1", "WANDB_MODE": "disabled", "PYTHONWARNINGS": "ignore"}
+        limits = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+        done = subprocess.run(
+            command,
+            cwd=self.project.root,
+            env={**os.environ, **quiet, **limits},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise PressError(failure(command, done.stderr))
+        return done.stdout.splitlines()[-1]
+
+
+def failure(command: tuple[str, ...], said: str) -> str:
+    """Say what a process died of, and what to do if it is a peer that is not there."""
+    last = said.strip().splitlines()[-1] if said.strip() else "it said nothing"
+    what = command[3] if len(command) > 3 else command[-1]
+    if "ModuleNotFoundError" in last:
+        return f"{what}: {last}\nthe environment is not whole: remove build/bench-venv and run it again"
+    return f"{what} failed: {last}\nrun it by hand to see all: {' '.join(command)}"
+
+
+def alone(*, allow: bool) -> float | None:
+    """Refuse to measure beside other work: the ratios would be noise."""
+    share = machine.busy()
+    if share is not None and share > BUSY and not allow:
+        raise PressError(
+            f"others take {share:.0%} of the processors: wait until they are done, or add --beside-others"
+        )
+    return share
+
+
+def measure(bench: Bench, *, allow: bool) -> tuple[Samples, list[float | None]]:
+    """Measure all contenders in turn, as often as asked; each repeat starts with another one."""
+    samples: Samples = {}
+    taken: list[float | None] = []
+
+    def note(contender: str, found: dict[str, float]) -> None:
+        for name, value in found.items():
+            samples.setdefault(contender, {}).setdefault(name, []).append(value)
+        shown = ", ".join(f"{name} {number(value)}" for name, value in found.items())
+        print(f"  {contender}: {shown}", flush=True)
+
+    for repeat in range(bench.settings.repeats):
+        taken.append(alone(allow=allow))
+        print(f"repeat {repeat + 1} of {bench.settings.repeats}", flush=True)
+        for group in (TRAINING, COLLECTION):
+            first = repeat % len(group)
+            for contender in (*group[first:], *group[:first]):
+                note(contender, bench.work(contender, seed=repeat))
+        note("import", {"seconds": float(bench.run(sys.executable, "-c", IMPORT))})
+    for contender in ("collect_difference", "check"):
+        note(contender, bench.work(contender))
+    return samples, taken
+
+
+def write(bench: Bench, samples: Samples, taken: list[float | None], *, path: Path) -> list[Row]:
+    """Write what was measured, and on what, whole or not at all."""
+    versions = peers.versions(bench.project.root)
+    made = rows(samples, versions)
+    run: dict[str, Any] = machine.describe(bench.project, threads=bench.settings.threads)
+    content = {
+        "run": {**run, "busy_before_repeats": taken, "versions": versions},
+        "settings": asdict(bench.settings),
+        "rows": made,
+        "samples": samples,
+    }
+    write_atomic(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    return made
+
+
+def table(made: list[Row]) -> str:
+    """Return the table that the command ends with."""
+
+    def cell(value: Any) -> str:
+        return "-" if value is None else number(value) if isinstance(value, (int, float)) else str(value)
+
+    said = {True: "reached", False: "NOT reached", None: ""}
+    names = ("name", "unit", "ours", "low", "high", "peer", "ratio", "target")
+    body = [[*(cell(row[name]) for name in names), said[row["holds"]]] for row in made]
+    return render(["measured", "unit", "ours", "low", "high", "against", "ratio", "to reach", ""], body)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Build the peers' environment, collect, measure, write, print."""
+    parser = argparse.ArgumentParser(prog="python -m tools.bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="try it in tiny; writes into build/bench only")
+    parser.add_argument("--beside-others", action="store_true", help="measure on a busy machine as well")
+    options = parser.parse_args(arguments)
+    project, settings = Project(), QUICK if options.quick else Settings()
+    try:
+        bench = Bench(project, settings, peers.environment(project.root))
+        print("collecting activations", flush=True)
+        bench.work("prepare")
+        samples, taken = measure(bench, allow=options.beside_others or options.quick)
+        place = bench.folder if options.quick else project.data / "results" / "bench"
+        print("\n" + table(write(bench, samples, taken, path=place / "sae.json")))
+    except PressError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

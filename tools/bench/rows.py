@@ -1,0 +1,123 @@
+"""From measurements to the rows of the table that the page `benchmarks` shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any, Literal
+
+Row = dict[str, Any]
+Samples = Mapping[str, Mapping[str, Sequence[float]]]
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a row is to reach: a ratio to the other side, or a value of ours."""
+
+    of: Literal["ratio", "value"]
+    sign: Literal["≥", "≤"]
+    limit: float
+
+    def __str__(self) -> str:
+        return f"{self.of} {self.sign} {self.limit:g}"
+
+    def reached(self, row: Row) -> bool:
+        """Say whether a row reaches it."""
+        found = row["ratio"] if self.of == "ratio" else row["ours"]
+        return bool(found >= self.limit if self.sign == "≥" else found <= self.limit)
+
+
+def row(
+    name: str,
+    unit: str,
+    ours: Sequence[float],
+    *,
+    against: Sequence[float] | None = None,
+    target: Target | None = None,
+) -> Row:
+    """Return a row: medians, our range, and the median of the ratios, taken repeat by repeat.
+
+    Examples
+    --------
+    >>> found = row("speed", "tokens/s", [30, 20, 40], against=[10, 10, 10], target=Target("ratio", "≥", 2.5))
+    >>> found["ours"], found["low"], found["high"], found["ratio"], found["holds"]
+    (30, 20, 40, 3.0, True)
+    """
+    ratios = [] if against is None else [a / b for a, b in zip(ours, against, strict=True)]
+    made: Row = {
+        "name": name,
+        "unit": unit,
+        "ours": median(ours),
+        "low": min(ours) if len(ours) > 1 else None,
+        "high": max(ours) if len(ours) > 1 else None,
+        "peer": None if against is None else median(against),
+        "ratio": median(ratios) if ratios else None,
+        "target": None if target is None else str(target),
+        "holds": None,
+        "n": len(ours),
+    }
+    if target is not None:
+        made["holds"] = target.reached(made)
+    return made
+
+
+def rows(samples: Samples, versions: Mapping[str, str]) -> list[Row]:
+    """Return all rows."""
+    return [*_training(samples, versions), *_collection(samples), *_values(samples)]
+
+
+def peers(versions: Mapping[str, str]) -> dict[str, str]:
+    """Return the peers that train, by contender, with the names that readers see."""
+    lens = f"SAELens {versions['sae-lens']}"
+    return {
+        "dictionary_learning": f"dictionary_learning {versions['dictionary-learning']}",
+        "saelens": lens,
+        "saelens_sparse": f"{lens} with sparse codes, norms left free",
+    }
+
+
+def _training(samples: Samples, versions: Mapping[str, str]) -> list[Row]:
+    """Return speed against each peer and the bound, and error against each peer."""
+    ours, made = samples["ours"], []
+    for contender, peer in peers(versions).items():
+        target = Target("ratio", "≥", 2.5)
+        name = f"SAE training, against {peer}"
+        made.append(_speed(name, samples, "ours", contender, target))
+    bound = Target("ratio", "≥", 0.75)
+    name = "SAE training, against the two encoder products alone"
+    made.append(_speed(name, samples, "ours", "bound", bound))
+    for contender, peer in peers(versions).items():
+        theirs, no_worse = samples[contender]["unexplained"], Target("ratio", "≤", 1.0)
+        name = f"Held-out error at equal steps, against {peer}"
+        made.append(row(name, "variance unexplained", ours["unexplained"], against=theirs, target=no_worse))
+    return made
+
+
+def _collection(samples: Samples) -> list[Row]:
+    """Return speed of collection and equality of what is collected."""
+    what, bare = "Activation collection, against", Target("ratio", "≥", 0.97)
+    return [
+        _speed(f"{what} a bare hook", samples, "collect_ours", "collect_hook", bare),
+        _speed(f"{what} a full forward pass", samples, "collect_ours", "collect_full", None),
+    ]
+
+
+def _speed(name: str, samples: Samples, ours: str, against: str, target: Target | None) -> Row:
+    """Return a row that compares tokens/s."""
+    one, other = samples[ours]["tokens_per_second"], samples[against]["tokens_per_second"]
+    return row(name, "tokens/s", one, against=other, target=target)
+
+
+def _values(samples: Samples) -> list[Row]:
+    """Return the import time and the differences of values."""
+    difference, same = samples["collect_difference"]["difference"], Target("value", "≤", 0)
+    close = Target("value", "≤", 1e-5)
+    return [
+        row("`import helpers`", "s", samples["import"]["seconds"], target=Target("value", "≤", 0.3)),
+        row("Activations, helper and bare hook", "largest difference", difference, target=same),
+        *(
+            row(f"Codes and reconstructions of a file of {name}", "largest difference", found, target=close)
+            for name, found in samples["check"].items()
+        ),
+    ]
