@@ -58,6 +58,12 @@ def test_row_takes_ratios_repeat_by_repeat():
     assert found["holds"] is None
 
 
+def test_thousands_have_no_decimals():
+    found = row("a", "tokens/s", [11657.4], against=[4354.6])
+    assert (found["ours"], found["peer"]) == (11657, 4355)
+    assert found["ratio"] == pytest.approx(11657.4 / 4354.6)
+
+
 def test_row_needs_as_many_on_both_sides():
     with pytest.raises(ValueError, match="shorter"):
         row("a", "s", [1.0, 2.0], against=[1.0])

@@ -29,13 +29,9 @@ class Target:
 
 
 def row(
-    name: str,
-    unit: str,
-    ours: Sequence[float],
-    *,
-    against: Sequence[float] | None = None,
-    target: Target | None = None,
-) -> Row:
+    name: str, unit: str, ours: Sequence[float], *,
+    against: Sequence[float] | None = None, target: Target | None = None,
+) -> Row:  # fmt: skip
     """Return a row: medians, our range, and the median of the ratios, taken repeat by repeat.
 
     Examples
@@ -44,22 +40,26 @@ def row(
     >>> found["ours"], found["low"], found["high"], found["ratio"], found["holds"]
     (30, 20, 40, 3.0, True)
     """
+    found = sorted(ours)
     ratios = [] if against is None else [a / b for a, b in zip(ours, against, strict=True)]
     made: Row = {
         "name": name,
         "unit": unit,
-        "ours": median(ours),
-        "low": min(ours) if len(ours) > 1 else None,
-        "high": max(ours) if len(ours) > 1 else None,
-        "peer": None if against is None else median(against),
+        "ours": _tidy(median(found)),
+        "low": _tidy(found[0]) if len(found) > 1 else None,
+        "high": _tidy(found[-1]) if len(found) > 1 else None,
+        "peer": None if against is None else _tidy(median(against)),
         "ratio": median(ratios) if ratios else None,
         "target": None if target is None else str(target),
         "holds": None,
         "n": len(ours),
     }
-    if target is not None:
-        made["holds"] = target.reached(made)
-    return made
+    return made if target is None else {**made, "holds": target.reached(made)}
+
+
+def _tidy(value: float) -> float:
+    """Return thousands without decimals: nothing behind the point is measured there."""
+    return round(value) if abs(value) >= 1000 else value
 
 
 def rows(samples: Samples, versions: Mapping[str, str]) -> list[Row]:

@@ -99,28 +99,11 @@ def dictionary_learning(task: Task) -> Trained:
 
 
 def saelens(task: Task, *, sparse: bool = False) -> Trained:
-    """Train with the trainer of SAELens.
-
-    Its default is dense and treats the decoder's rows as of unit norm. Its sparse codes are an option, which
-    on a CPU has no gradient together with that default; so with it the norms are left free.
-    """
-    from sae_lens import TopKTrainingSAE, TopKTrainingSAEConfig
+    """Train with the trainer of SAELens."""
     from sae_lens.config import SAETrainerConfig
     from sae_lens.training.sae_trainer import SAETrainer
 
-    start, schedule = task.start(), task.schedule
-    config = TopKTrainingSAEConfig(
-        d_in=start.d_model,
-        d_sae=start.n_latents,
-        k=task.k,
-        decoder_init_norm=1.0,
-        use_sparse_activations=sparse,
-        rescale_acts_by_decoder_norm=not sparse,
-    )
-    sae: Any = TopKTrainingSAE(config)
-    sae.W_enc.data.copy_(start.encoder_PD.data.T)
-    sae.W_dec.data.copy_(start.decoder_PD.data)
-    sae.b_dec.data.copy_(start.decoder_bias_D.data)
+    schedule = task.schedule
     settings = SAETrainerConfig(
         total_training_samples=schedule.steps * schedule.batch_size,
         train_batch_size_samples=schedule.batch_size,
@@ -129,6 +112,7 @@ def saelens(task: Task, *, sparse: bool = False) -> Trained:
         lr_warm_up_steps=task.warmup,
         lr_decay_steps=task.decay,
     )
+    sae = _saelens_start(task, sparse=sparse)
     trainer: Any = SAETrainer(settings, sae, data_provider=iter(()))
 
     def step(_: int, x_BD: Tensor) -> None:
@@ -136,6 +120,29 @@ def saelens(task: Task, *, sparse: bool = False) -> Trained:
         trainer.n_training_steps += 1
 
     return timed(step, task.batches()), sae
+
+
+def _saelens_start(task: Task, *, sparse: bool) -> Any:
+    """Put the common start into SAELens's module.
+
+    Its default is dense and treats the decoder's rows as of unit norm. Its sparse codes are an option, which
+    on a CPU has no gradient together with that default; so with it the norms are left free.
+    """
+    from sae_lens import TopKTrainingSAE, TopKTrainingSAEConfig
+
+    start = task.start()
+    config = TopKTrainingSAEConfig(
+        d_in=start.d_model,
+        d_sae=start.n_latents,
+        k=task.k,
+        use_sparse_activations=sparse,
+        rescale_acts_by_decoder_norm=not sparse,
+    )
+    sae: Any = TopKTrainingSAE(config)
+    sae.W_enc.data.copy_(start.encoder_PD.data.T)
+    sae.W_dec.data.copy_(start.decoder_PD.data)
+    sae.b_dec.data.copy_(start.decoder_bias_D.data)
+    return sae
 
 
 def saelens_sparse(task: Task) -> Trained:
