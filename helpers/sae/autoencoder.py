@@ -184,7 +184,19 @@ def write_safetensors(path: str | Path, tensors: dict[str, Tensor], *, settings:
 
 
 def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict]:
-    """Read tensors and settings that `write_safetensors` wrote; ValueError if it cannot be them."""
+    """Read tensors and settings that `write_safetensors` wrote; ValueError if it cannot be them.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     damaged = Path(folder) / "a"
+    ...     _ = damaged.write_bytes(b"half a file")
+    ...     read_safetensors(damaged)
+    Traceback (most recent call last):
+    ...
+    ValueError: ...a is damaged or was not written by this book: delete it, make it again
+    """
     try:
         with safe_open(path, framework="pt") as file:
             settings = json.loads((file.metadata() or {})["settings"])

@@ -147,6 +147,19 @@ def ablation_losses(
     -------
     AblationLosses
         The losses, to be shared by all SAEs of the site.
+
+    Examples
+    --------
+    >>> from helpers.models import random_model, tokenize_blocks
+    >>> from helpers.trace import Site, collect
+    >>> lm = random_model(d_model=8)
+    >>> blocks_BT = tokenize_blocks(lm, "eight by four", length=4)
+    >>> acts_ND = collect(lm, blocks_BT, sites=[Site(1)], progress=False)[Site(1)]
+    >>> losses = ablation_losses(lm, blocks_BT, site=Site(1), acts_ND=acts_ND)
+    >>> losses.recovered(losses.original)
+    1.0
+
+    Taught in: sae-derivation
     """
     from helpers import trace
 
@@ -189,6 +202,17 @@ def loss_recovered(
     -----
     arXiv 2510.00404, Section 5, has zero-ablation. Mean-ablation is the stricter frame: a mean is free.
 
+    Examples
+    --------
+    >>> from helpers.models import random_model, tokenize_blocks
+    >>> from helpers.trace import Site, collect
+    >>> lm = random_model(d_model=8)
+    >>> blocks_BT = tokenize_blocks(lm, "eight by four", length=4)
+    >>> acts_ND = collect(lm, blocks_BT, sites=[Site(1)], progress=False)[Site(1)]
+    >>> losses = ablation_losses(lm, blocks_BT, site=Site(1), acts_ND=acts_ND)
+    >>> loss_recovered(lambda acts: acts, lm, blocks_BT, site=Site(1), losses=losses)
+    1.0
+
     Taught in: sae-derivation
     """
     from helpers import trace
@@ -198,7 +222,15 @@ def loss_recovered(
 
 
 def replace(site: Site, function: Callable[[Tensor], Tensor], *, limit: float) -> Any:
-    """Make the edit that replaces ordinary activations at a site and leaves massive ones alone."""
+    """Make the edit that replaces ordinary activations at a site and leaves massive ones alone.
+
+    Examples
+    --------
+    >>> from helpers.trace import Site
+    >>> edit = replace(Site(0), torch.zeros_like, limit=10.0)
+    >>> edit.fn(torch.tensor([[[9.0], [1.0], [99.0]]])).flatten()  # position 0 and the massive one stay
+    tensor([ 9.,  0., 99.])
+    """
     from helpers import trace
 
     def swap(acts_BTD: Tensor) -> Tensor:

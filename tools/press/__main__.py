@@ -61,8 +61,11 @@ def do_test(project: Project, given: argparse.Namespace) -> int:
 def do_accept(project: Project, given: argparse.Namespace) -> int:
     """Take the ledgers of the last run as the accepted ones."""
     from tools.press.accept import accept
+    from tools.press.readme import write_readme
 
     slugs = accept(project, given.profile)
+    if given.profile == "book":
+        write_readme(project)
     print(f"Accepted in {project.accepted(given.profile)}: {', '.join(slugs)}")
     return 0
 
