@@ -38,6 +38,7 @@ OUT = Path("data/studies/sae-grid.json")
 DONE = Path("build/studies/sae-grid.jsonl")
 LAYERS = (10, 20)
 SPARSITIES = (16, 32, 57)  # the last is d / 10
+SEEDS, VARIATION_SEEDS = 3, 2
 OPERATORS = ("relu", "jumprelu", "topk", "abstopk")
 DEFAULT = {
     "layer": 10,
@@ -63,11 +64,11 @@ VARIATIONS: tuple[dict[str, Any], ...] = (
 )
 
 
-def plan(seeds: int) -> Iterator[dict[str, Any]]:
+def plan() -> Iterator[dict[str, Any]]:
     """List every autoencoder: the grid over seeds, layers, k and operators, then the variations."""
-    for seed, layer, k, operator in itertools.product(range(seeds), LAYERS, SPARSITIES, OPERATORS):
+    for seed, layer, k, operator in itertools.product(range(SEEDS), LAYERS, SPARSITIES, OPERATORS):
         yield {**DEFAULT, "layer": layer, "k": k, "operator": operator, "seed": seed, "part": "grid"}
-    for seed, change, operator in itertools.product(range(seeds), VARIATIONS, ("topk", "abstopk")):
+    for seed, change, operator in itertools.product(range(VARIATION_SEEDS), VARIATIONS, ("topk", "abstopk")):
         part = "+".join(f"{name}={value}" for name, value in change.items())
         yield {**DEFAULT, **change, "operator": operator, "seed": seed, "part": part}
 
@@ -118,7 +119,6 @@ def measure(
 def main() -> None:
     """Train what is not done yet, then write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument(
         "--only-write", action="store_true", help="write the table from the rows that are done"
     )
@@ -126,7 +126,7 @@ def main() -> None:
     DONE.parent.mkdir(parents=True, exist_ok=True)
     done = [json.loads(line) for line in DONE.read_text().splitlines()] if DONE.exists() else []
     known = {json.dumps(row["settings"], sort_keys=True) for row in done}
-    todo = [row for row in plan(options.seeds) if json.dumps(row, sort_keys=True) not in known]
+    todo = [row for row in plan() if json.dumps(row, sort_keys=True) not in known]
     if not options.only_write:
         run(todo)
         done = [json.loads(line) for line in DONE.read_text().splitlines()]
