@@ -96,7 +96,7 @@ class Record(float):
     --------
     >>> error = Record(0.25, name="error", ci=(0.24, 0.26), n=3)
     >>> error
-    0.250 [0.240, 0.260] (n = 3)
+    error: 0.250 [0.240, 0.260] (n = 3)
     >>> error.high < 0.3, error * 2
     (True, 0.5)
     """
@@ -149,7 +149,7 @@ class Record(float):
         }
 
     def __repr__(self) -> str:
-        return self.text() + (f" (n = {self.n})" if self.n else "")
+        return f"{self.name}: {self.text()}" + (f" (n = {self.n})" if self.n else "")
 
     __str__ = __repr__
 
@@ -277,7 +277,7 @@ class Ledger:
         n : int, optional
             How many samples stand behind a single value; counted when `value` is a sequence.
         unit : str
-            Unit, such as ``"nats"``.
+            Unit, such as ``"nats"``. The t interval of a ``"share"`` ends at 0 and 1.
 
         Returns
         -------
@@ -294,7 +294,7 @@ class Ledger:
         Examples
         --------
         >>> Ledger("smoke", "sae-derivation").record("error", [0.20, 0.22, 0.24])
-        0.220 [0.170, 0.270] (n = 3)
+        error: 0.220 [0.170, 0.270] (n = 3)
         """
         if name in self.records or not name:
             raise ValueError(f"the record name {name!r} is taken or empty: give each number its own name")
@@ -590,7 +590,8 @@ def _record(name: str, value: Any, *, ci: Any, n: int | None, unit: str) -> Reco
         raise ValueError(f"record {name!r}: n = {n} was given with {len(samples)} samples; leave n out")
     centre = math.fsum(samples) / len(samples) if samples else float(value)
     if samples and len(samples) > 1 and ci is None:
-        ci = t_interval(samples)
+        low, high = t_interval(samples)
+        ci = (max(low, 0.0), min(high, 1.0)) if unit == "share" else (low, high)
     ends = (float(ci[0]), float(ci[1])) if ci is not None else None
     if not all(map(math.isfinite, (centre, *(samples or ()), *(ends or ())))):
         raise ValueError(f"record {name!r} is not finite ({value!r}): nothing recorded; look at the run")

@@ -66,7 +66,7 @@ def test_a_record_is_a_float(ledger: Ledger) -> None:
     assert isinstance(entry, float)
     assert (entry < 0.3, entry * 2, f"{entry:.3f}", json.dumps(entry)) == (True, 0.5, "0.250", "0.25")
     assert (entry.low, entry.high, entry.n, entry.unit) == (0.2, 0.3, 7, "nats")
-    assert repr(entry) == "0.250 [0.200, 0.300] nats (n = 7)"
+    assert repr(entry) == "a: 0.250 [0.200, 0.300] nats (n = 7)"
 
 
 def test_without_an_interval_both_ends_are_the_number(ledger: Ledger) -> None:

@@ -59,8 +59,6 @@ VARIATIONS: tuple[dict[str, Any], ...] = (
     {"k": 8},
     {"revive": 100},
     {"expansion": 2},
-    {"expansion": 8},
-    {"steps": 800},
 )
 
 
@@ -125,12 +123,12 @@ def main() -> None:
     options = parser.parse_args()
     DONE.parent.mkdir(parents=True, exist_ok=True)
     done = [json.loads(line) for line in DONE.read_text().splitlines()] if DONE.exists() else []
-    known = {json.dumps(row["settings"], sort_keys=True) for row in done}
-    todo = [row for row in plan() if json.dumps(row, sort_keys=True) not in known]
+    known = [line["settings"] for line in done]
     if not options.only_write:
-        run(todo)
+        run([row for row in plan() if row not in known])
         done = [json.loads(line) for line in DONE.read_text().splitlines()]
-    write(done)
+    planned = list(plan())
+    write([line for line in done if line["settings"] in planned])
 
 
 def run(todo: list[dict[str, Any]]) -> None:
