@@ -130,7 +130,7 @@ def test_the_address_is_written_everywhere_and_only_ours(book: Book) -> None:
     assert other in readme.read_text(encoding="utf-8")
     text = path.read_text(encoding="utf-8")
     assert "OWNER" not in text
-    assert text.count("someone/a.book") == 2
+    assert text.count("someone/a.book") == 3  # the badge, the package, its constraints
 
 
 @pytest.mark.parametrize("place", ["_config.yml", "pyproject.toml", "CITATION.cff", "book/part/02-two.ipynb"])

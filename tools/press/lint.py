@@ -82,7 +82,7 @@ Found = Iterator[tuple[str, str]]
 def cells(chapter: Chapter, notebook: NotebookNode) -> Found:
     """Find outputs, installs, and what is still to fill in."""
     if UNFILLED in str(notebook.metadata):
-        yield "the notebook's metadata", f"still says {UNFILLED}: fill in the prerequisites"
+        yield "the notebook's metadata", f"still says {UNFILLED}: fill in the claim and the prerequisites"
     for cell in notebook.cells:
         if UNFILLED in cell.source:
             yield _at(cell), f"still says {UNFILLED}: fill it in"
