@@ -132,7 +132,7 @@ def test_results_are_written_whole_and_the_page_shows_them(tmp_path):
     bench.write(run, samples(), [0.01, None], path=path)
     content = json.loads(path.read_text())
     assert content["run"]["threads"] == bench.QUICK.threads
-    assert content["run"]["busy_before_repeats"] == [0.01, None]
+    assert content["run"]["others_during_repeats"] == [0.01, None]
     assert content["run"]["versions"] == VERSIONS
     assert {"date", "commit", "command", "processor", "cores", "python"} <= set(content["run"])
     assert content["samples"]["ours"]["tokens_per_second"] == [30.0, 28.0, 32.0]
@@ -174,17 +174,20 @@ def test_busy_machine_is_refused_unless_told(monkeypatch):
     monkeypatch.setattr(machine, "busy", lambda: 0.5)
     with pytest.raises(PressError, match="others take 50% of the processors"):
         bench.alone(allow=False)
-    assert bench.alone(allow=True) == 0.5
+    monkeypatch.setattr(machine, "busy", lambda: 0.1)
+    bench.alone(allow=False)
 
 
-def test_busy_is_a_share_or_not_known(monkeypatch, tmp_path):
-    stat = tmp_path / "stat"
+def test_what_others_take_is_a_share_or_not_known(monkeypatch, tmp_path):
+    stat, own = tmp_path / "stat", iter([0.0, 10.0, 0.0, 99.0])
     monkeypatch.setattr(machine, "STAT", stat)
     assert machine.busy(0) is None
-    lines = iter(["cpu 0 0 0 0 0 0 0 0 0 0\n", "cpu 10 5 5 70 5 0 0 5 0 0\n"])
-    monkeypatch.setattr(machine, "_ticks", lambda: [int(w) for w in next(lines).split()[1:9]])
-    stat.write_text("cpu")
-    assert machine.busy(0) == 0.25  # 25 of 100 are neither idle nor waiting
+    monkeypatch.setattr(machine, "_own", lambda: next(own))
+    for expected in (0.15, 0.0):  # 25 of 100 are neither idle nor waiting; 10 of them, then all, are ours
+        stat.write_text("cpu 0 0 0 0 0 0 0 0 0 0\n")
+        watch = machine.Watch()
+        stat.write_text("cpu 10 5 5 70 5 0 0 5 0 0\n")
+        assert watch.others() == expected
 
 
 def test_processor_has_a_name(tmp_path):

@@ -1,4 +1,4 @@
-"""Measure against the peers: ``make bench``. About 20 minutes on two cores, which must be free."""
+"""Measure against the peers: ``make bench``. About ten minutes on two cores, which must be free."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ Samples = dict[str, dict[str, list[float]]]
 class Settings:
     """What is measured, and how often."""
 
-    repeats: int = 5
+    repeats: int = 3
     threads: int = 2
-    steps: int = 100
+    steps: int = 60
     batch: int = 2048
     latents: int = 4608
     k: int = 32
     collect_blocks: int = 64
-    blocks: int | None = None
+    blocks: int | None = 480
 
 
 QUICK = Settings(repeats=2, threads=1, steps=4, batch=512, latents=1024, collect_blocks=8, blocks=40)
@@ -98,14 +98,13 @@ def failure(command: tuple[str, ...], said: str) -> str:
     return f"{what} failed: {last}\nrun it by hand to see all: {' '.join(command)}"
 
 
-def alone(*, allow: bool) -> float | None:
+def alone(*, allow: bool) -> None:
     """Refuse to measure beside other work: the ratios would be noise."""
     share = machine.busy()
     if share is not None and share > BUSY and not allow:
         raise PressError(
             f"others take {share:.0%} of the processors: wait until they are done, or add --beside-others"
         )
-    return share
 
 
 def measure(bench: Bench, *, allow: bool) -> tuple[Samples, list[float | None]]:
@@ -120,13 +119,15 @@ def measure(bench: Bench, *, allow: bool) -> tuple[Samples, list[float | None]]:
         print(f"  {contender}: {shown}", flush=True)
 
     for repeat in range(bench.settings.repeats):
-        taken.append(alone(allow=allow))
+        alone(allow=allow)
+        watch = machine.Watch()
         print(f"repeat {repeat + 1} of {bench.settings.repeats}", flush=True)
         for group in (TRAINING, COLLECTION):
             first = repeat % len(group)
             for contender in (*group[first:], *group[:first]):
                 note(contender, bench.work(contender, seed=repeat))
         note("import", {"seconds": float(bench.run(sys.executable, "-c", IMPORT))})
+        taken.append(watch.others())
     for contender in ("collect_difference", "check"):
         note(contender, bench.work(contender))
     return samples, taken
@@ -138,7 +139,7 @@ def write(bench: Bench, samples: Samples, taken: list[float | None], *, path: Pa
     made = rows(samples, versions)
     run: dict[str, Any] = machine.describe(bench.project, threads=bench.settings.threads)
     content = {
-        "run": {**run, "busy_before_repeats": taken, "versions": versions},
+        "run": {**run, "others_during_repeats": taken, "versions": versions},
         "settings": asdict(bench.settings),
         "rows": made,
         "samples": samples,

@@ -14,20 +14,39 @@ from tools.press.project import Project, git
 STAT = Path("/proc/stat")
 
 
+class Watch:
+    """Notes from now on how much of the processors others take: all that this process did not start."""
+
+    def __init__(self) -> None:
+        self.ticks, self.own = _ticks(), _own()
+
+    def others(self) -> float | None:
+        """Return their share of the processors' time so far; ``None`` where the system does not tell."""
+        spent = [after - first for after, first in zip(_ticks(), self.ticks, strict=True)]
+        if not sum(spent):
+            return None
+        idle = spent[3] + spent[4]  # idle, and waiting for a disk
+        return round(max(0.0, sum(spent) - idle - (_own() - self.own)) / sum(spent), 3)
+
+
 def busy(seconds: float = 2.0) -> float | None:
-    """Return the share of the processors' time that others take just now; ``None`` where it is not told."""
-    if not STAT.exists():
-        return None
-    before = _ticks()
+    """Return the share of the processors' time that others take just now."""
+    watch = Watch()
     time.sleep(seconds)
-    spent = [after - first for after, first in zip(_ticks(), before, strict=True)]
-    idle = spent[3] + spent[4]  # idle, and waiting for a disk
-    return round(1 - idle / max(sum(spent), 1), 3)
+    return watch.others()
 
 
 def _ticks() -> list[int]:
     """Read how long the processors have spent on what: user, nice, system, idle, wait, interrupts, steal."""
-    return [int(word) for word in STAT.read_text().splitlines()[0].split()[1:9]]
+    line = STAT.read_text().splitlines()[0] if STAT.exists() else "cpu 0 0 0 0 0 0 0 0"
+    return [int(word) for word in line.split()[1:9]]
+
+
+def _own() -> float:
+    """Return the ticks that this process and its finished children have used."""
+    used = os.times()
+    seconds = used.user + used.system + used.children_user + used.children_system
+    return seconds * os.sysconf("SC_CLK_TCK")
 
 
 def processor(info: Path = Path("/proc/cpuinfo")) -> str:
