@@ -170,12 +170,55 @@ def test_a_worker_that_dies_is_named_with_its_last_words():
     assert "python -m tools.bench.worker saelens" in said
 
 
-def test_busy_machine_is_refused_unless_told(monkeypatch):
-    monkeypatch.setattr(machine, "busy", lambda: 0.5)
-    with pytest.raises(PressError, match="others take 50% of the processors"):
-        bench.alone(allow=False)
-    monkeypatch.setattr(machine, "busy", lambda: 0.1)
+def test_busy_machine_is_waited_for_then_refused(monkeypatch, capsys):
+    shares, slept = iter([0.5, 0.4, 0.1]), []
+    monkeypatch.setattr(machine, "busy", lambda: next(shares))
+    monkeypatch.setattr(bench.time, "sleep", slept.append)
     bench.alone(allow=False)
+    assert len(slept) == 2
+    assert capsys.readouterr().out == "others take 50% of the processors: waiting\n"
+    monkeypatch.setattr(machine, "busy", lambda: 0.5)
+    with pytest.raises(PressError, match="others keep the processors busy"):
+        bench.alone(allow=False)
+    bench.alone(allow=True)
+    assert len(slept) == 62
+
+
+def repeats(monkeypatch, shares):
+    shares = iter(shares)
+    monkeypatch.setattr(bench, "alone", lambda **_: None)
+    monkeypatch.setattr(machine.Watch, "others", lambda _: next(shares))
+    seeds = []
+
+    def work(_, contender, seed=0):
+        seeds.append(seed) if contender == "ours" else None
+        return {"tokens_per_second": float(len(seeds))}
+
+    monkeypatch.setattr(bench.Bench, "work", work)
+    monkeypatch.setattr(bench.Bench, "run", lambda *_: "0.01")
+    run = bench.Bench(Project(), replace(bench.QUICK, repeats=2), Path("python"))
+    return seeds, lambda allow: bench.measure(run, allow=allow)
+
+
+def test_a_disturbed_repeat_is_measured_again(monkeypatch):
+    seeds, go = repeats(monkeypatch, [0.0, 0.5, 0.01])
+    samples, taken = go(False)
+    assert taken == [0.0, 0.01]
+    assert seeds == [0, 1, 1]
+    assert samples["ours"]["tokens_per_second"] == [1.0, 3.0]
+    assert samples["import"]["seconds"] == [0.01, 0.01]
+
+
+def test_beside_others_takes_what_comes(monkeypatch):
+    _, go = repeats(monkeypatch, [0.5, None])
+    assert go(True)[1] == [0.5, None]
+
+
+def test_too_much_disturbance_ends_it(monkeypatch):
+    seeds, go = repeats(monkeypatch, [0.5] * 9)
+    with pytest.raises(PressError, match="disturbed too many repeats"):
+        go(False)
+    assert len(seeds) == 6
 
 
 def test_what_others_take_is_a_share_or_not_known(monkeypatch, tmp_path):
@@ -287,6 +330,7 @@ def test_main_reports_an_error_and_writes_nothing(tmp_path, monkeypatch, capsys)
     monkeypatch.setattr(peers, "environment", lambda root: Path(sys.executable))
     monkeypatch.setattr(bench.Bench, "work", lambda *_, **__: {})
     monkeypatch.setattr(machine, "busy", lambda: 0.9)
+    monkeypatch.setattr(bench.time, "sleep", lambda _: None)
     assert bench.main([]) == 1
-    assert "others take 90%" in capsys.readouterr().err
+    assert "bench: others keep the processors busy" in capsys.readouterr().err
     assert not (tmp_path / "data").exists()

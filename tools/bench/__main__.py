@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -32,12 +33,12 @@ class Settings:
 
     repeats: int = 3
     threads: int = 2
-    steps: int = 60
+    steps: int = 30
     batch: int = 2048
     latents: int = 4608
     k: int = 32
-    collect_blocks: int = 64
-    blocks: int | None = 480
+    collect_blocks: int = 32
+    blocks: int | None = 240
 
 
 QUICK = Settings(repeats=2, threads=1, steps=4, batch=512, latents=1024, collect_blocks=8, blocks=40)
@@ -98,39 +99,69 @@ def failure(command: tuple[str, ...], said: str) -> str:
     return f"{what} failed: {last}\nrun it by hand to see all: {' '.join(command)}"
 
 
-def alone(*, allow: bool) -> None:
-    """Refuse to measure beside other work: the ratios would be noise."""
-    share = machine.busy()
-    if share is not None and share > BUSY and not allow:
-        raise PressError(
-            f"others take {share:.0%} of the processors: wait until they are done, or add --beside-others"
-        )
+def disturbed(share: float | None, *, allow: bool) -> bool:
+    """Say whether others take so much of the processors that the ratios would be noise."""
+    return share is not None and share > BUSY and not allow
+
+
+def alone(*, allow: bool, patience: int = 60) -> None:
+    """Wait until the machine is free, or refuse to measure beside other work."""
+    for turn in range(patience):
+        share = machine.busy()
+        if not disturbed(share, allow=allow):
+            return
+        if turn == 0:
+            print(f"others take {share:.0%} of the processors: waiting", flush=True)
+        time.sleep(10)
+    raise PressError("others keep the processors busy: try again when they are done, or add --beside-others")
 
 
 def measure(bench: Bench, *, allow: bool) -> tuple[Samples, list[float | None]]:
-    """Measure all contenders in turn, as often as asked; each repeat starts with another one."""
+    """Measure all contenders as often as asked; what others have disturbed is measured again."""
     samples: Samples = {}
     taken: list[float | None] = []
-
-    def note(contender: str, found: dict[str, float]) -> None:
-        for name, value in found.items():
-            samples.setdefault(contender, {}).setdefault(name, []).append(value)
-        shown = ", ".join(f"{name} {number(value)}" for name, value in found.items())
-        print(f"  {contender}: {shown}", flush=True)
-
-    for repeat in range(bench.settings.repeats):
+    attempts = 0
+    while len(taken) < bench.settings.repeats:
+        attempts += 1
+        if attempts > 3 * bench.settings.repeats:
+            raise PressError("others disturbed too many repeats: try again, or add --beside-others")
         alone(allow=allow)
+        print(f"repeat {len(taken) + 1} of {bench.settings.repeats}", flush=True)
         watch = machine.Watch()
-        print(f"repeat {repeat + 1} of {bench.settings.repeats}", flush=True)
-        for group in (TRAINING, COLLECTION):
-            first = repeat % len(group)
-            for contender in (*group[first:], *group[:first]):
-                note(contender, bench.work(contender, seed=repeat))
-        note("import", {"seconds": float(bench.run(sys.executable, "-c", IMPORT))})
-        taken.append(watch.others())
-    for contender in ("collect_difference", "check"):
-        note(contender, bench.work(contender))
+        found = once(bench, len(taken))
+        share = watch.others()
+        if disturbed(share, allow=allow):
+            print(f"others took {share:.0%} of the processors: once more", flush=True)
+            continue
+        taken.append(share)
+        keep(samples, found)
+    keep(samples, {name: say(name, bench.work(name)) for name in ("collect_difference", "check")})
     return samples, taken
+
+
+def once(bench: Bench, repeat: int) -> dict[str, dict[str, float]]:
+    """Measure all contenders in turn; each repeat starts with another one."""
+    found = {}
+    for group in (TRAINING, COLLECTION):
+        first = repeat % len(group)
+        for contender in (*group[first:], *group[:first]):
+            found[contender] = say(contender, bench.work(contender, seed=repeat))
+    seconds = float(bench.run(sys.executable, "-c", IMPORT))
+    return {**found, "import": say("import", {"seconds": seconds})}
+
+
+def say(contender: str, found: dict[str, float]) -> dict[str, float]:
+    """Print what was measured, and hand it on."""
+    shown = ", ".join(f"{name} {number(value)}" for name, value in found.items())
+    print(f"  {contender}: {shown}", flush=True)
+    return found
+
+
+def keep(samples: Samples, found: dict[str, dict[str, float]]) -> None:
+    """Put measurements behind those of the earlier repeats."""
+    for contender, values in found.items():
+        for name, value in values.items():
+            samples.setdefault(contender, {}).setdefault(name, []).append(value)
 
 
 def write(bench: Bench, samples: Samples, taken: list[float | None], *, path: Path) -> list[Row]:
