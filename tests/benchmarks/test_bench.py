@@ -184,7 +184,7 @@ def test_busy_machine_is_waited_for_then_refused(monkeypatch, capsys):
     assert len(slept) == 62
 
 
-def repeats(monkeypatch, shares):
+def repeats(monkeypatch, place, shares):
     shares = iter(shares)
     monkeypatch.setattr(bench, "alone", lambda **_: None)
     monkeypatch.setattr(machine.Watch, "others", lambda _: next(shares))
@@ -196,26 +196,28 @@ def repeats(monkeypatch, shares):
 
     monkeypatch.setattr(bench.Bench, "work", work)
     monkeypatch.setattr(bench.Bench, "run", lambda *_: "0.01")
-    run = bench.Bench(Project(), replace(bench.QUICK, repeats=2), Path("python"))
+    run = bench.Bench(Project(place), replace(bench.QUICK, repeats=2), Path("python"))
     return seeds, lambda allow: bench.measure(run, allow=allow)
 
 
-def test_a_disturbed_repeat_is_measured_again(monkeypatch):
-    seeds, go = repeats(monkeypatch, [0.0, 0.5, 0.01])
+def test_a_disturbed_repeat_is_measured_again(monkeypatch, tmp_path):
+    seeds, go = repeats(monkeypatch, tmp_path, [0.0, 0.5, 0.01])
     samples, taken = go(False)
     assert taken == [0.0, 0.01]
     assert seeds == [0, 1, 1]
     assert samples["ours"]["tokens_per_second"] == [1.0, 3.0]
     assert samples["import"]["seconds"] == [0.01, 0.01]
+    raw = json.loads((tmp_path / "build" / "bench" / "samples.json").read_text())
+    assert raw == {"samples": samples, "others_during_repeats": taken}
 
 
-def test_beside_others_takes_what_comes(monkeypatch):
-    _, go = repeats(monkeypatch, [0.5, None])
+def test_beside_others_takes_what_comes(monkeypatch, tmp_path):
+    _, go = repeats(monkeypatch, tmp_path, [0.5, None])
     assert go(True)[1] == [0.5, None]
 
 
-def test_too_much_disturbance_ends_it(monkeypatch):
-    seeds, go = repeats(monkeypatch, [0.5] * 9)
+def test_too_much_disturbance_ends_it(monkeypatch, tmp_path):
+    seeds, go = repeats(monkeypatch, tmp_path, [0.5] * 9)
     with pytest.raises(PressError, match="disturbed too many repeats"):
         go(False)
     assert len(seeds) == 6

@@ -121,6 +121,7 @@ def measure(bench: Bench, *, allow: bool) -> tuple[Samples, list[float | None]]:
     samples: Samples = {}
     taken: list[float | None] = []
     attempts = 0
+    keep(samples, {name: say(name, bench.work(name)) for name in ("collect_difference", "check")})
     while len(taken) < bench.settings.repeats:
         attempts += 1
         if attempts > 3 * bench.settings.repeats:
@@ -135,7 +136,8 @@ def measure(bench: Bench, *, allow: bool) -> tuple[Samples, list[float | None]]:
             continue
         taken.append(share)
         keep(samples, found)
-    keep(samples, {name: say(name, bench.work(name)) for name in ("collect_difference", "check")})
+        raw = {"samples": samples, "others_during_repeats": taken}
+        write_atomic(bench.folder / "samples.json", json.dumps(raw))  # what a broken-off run leaves
     return samples, taken
 
 
