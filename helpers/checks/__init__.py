@@ -13,10 +13,11 @@ my_function: right.
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 from typing import Any
 
 __all__ = ["verdict"]
-CHAPTERS = ("sae_derivation",)
+CHAPTERS = tuple(sorted(path.stem for path in Path(__file__).parent.glob("[a-z]*.py")))
 
 
 def verdict(name: str, faults: list[str]) -> None:
