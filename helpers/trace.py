@@ -679,10 +679,11 @@ def next_token(
     """
     tokens_BT, lengths_B = pad_texts(lm, texts)
     _check_tokens(lm, tokens_BT, batch_size)
-    batches = _run(lm, tokens_BT, edits, batch_size, False)
+    ends = [ends_B.unique(return_inverse=True) for ends_B in (lengths_B - 1).split(batch_size)]
+    batches = _run(lm, tokens_BT, edits, batch_size, False, keep=[positions for positions, _ in ends])
     last = [
-        logits_BTV[torch.arange(len(logits_BTV)), ends_B - 1]
-        for (_, logits_BTV), ends_B in zip(batches, lengths_B.split(batch_size), strict=True)
+        logits_BTV[torch.arange(len(which_B)), which_B].cpu()
+        for (_, logits_BTV), (_, which_B) in zip(batches, ends, strict=True)
     ]
     return torch.cat(last).float().log_softmax(dim=-1)
 
@@ -704,19 +705,28 @@ def _read(
 
 
 def _run(
-    lm: LanguageModel, tokens_BT: Tensor, edits: Sequence[Edit], batch_size: int, remote: Remote
+    lm: LanguageModel,
+    tokens_BT: Tensor,
+    edits: Sequence[Edit],
+    batch_size: int,
+    remote: Remote,
+    keep: Sequence[Tensor] | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield every batch with its logits under the edits."""
+    """Yield every batch with its logits under the edits: at all positions, or at the ones to keep.
+
+    Small models have large vocabularies: logits that nobody reads would be a good part of the work.
+    """
     order = _in_order(lm, [edit.site for edit in edits])
     planned = [edit for site in order for edit in edits if edit.site == site]
     for edit in planned:
         _check_source(edit, lm, tokens_BT)
     wrapped = _wrap(lm, remote)
-    for start in range(0, len(tokens_BT), batch_size):
+    for number, start in enumerate(range(0, len(tokens_BT), batch_size)):
         batch_BT = tokens_BT[start : start + batch_size].to(lm.device)
         rows = slice(start, start + batch_size)
+        kept = {} if keep is None else {"logits_to_keep": keep[number].to(lm.device)}
         steps = [(_module(wrapped, lm, edit.site), _function(edit, rows)) for edit in planned]
-        with torch.no_grad(), _clear_remote(remote), wrapped.trace(batch_BT, remote=remote):
+        with torch.no_grad(), _clear_remote(remote), wrapped.trace(batch_BT, remote=remote, **kept):
             for place, change in steps:
                 place.output = change(place.output)
             logits_BTV = wrapped.output.logits.save()
