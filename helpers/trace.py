@@ -698,7 +698,11 @@ def _read(
     places = [_module(wrapped, lm, site) for site in sites]
     batch_BT = batch_BT.to(lm.device)
     read: list[Any] = []
-    with torch.no_grad(), _clear_remote(remote), wrapped.trace(batch_BT, remote=remote) as tracer:
+    with (
+        torch.no_grad(),
+        _clear_remote(remote),
+        wrapped.trace(batch_BT, remote=remote, use_cache=False) as tracer,
+    ):
         read = nnsight.save([place.output for place in places])
         tracer.stop()
     return [_first(out) for out in read]
@@ -724,9 +728,11 @@ def _run(
     for number, start in enumerate(range(0, len(tokens_BT), batch_size)):
         batch_BT = tokens_BT[start : start + batch_size].to(lm.device)
         rows = slice(start, start + batch_size)
-        kept = {} if keep is None else {"logits_to_keep": keep[number].to(lm.device)}
+        options: dict[str, Any] = {"use_cache": False}
+        if keep is not None:
+            options["logits_to_keep"] = keep[number].to(lm.device)
         steps = [(_module(wrapped, lm, edit.site), _function(edit, rows)) for edit in planned]
-        with torch.no_grad(), _clear_remote(remote), wrapped.trace(batch_BT, remote=remote, **kept):
+        with torch.no_grad(), _clear_remote(remote), wrapped.trace(batch_BT, remote=remote, **options):
             for place, change in steps:
                 place.output = change(place.output)
             logits_BTV = wrapped.output.logits.save()

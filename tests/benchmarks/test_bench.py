@@ -27,14 +27,12 @@ def samples(**changes):
         "saelens": [11.0] * 3,
         "saelens_sparse": [14.0] * 3,
         "bound": [36.0] * 3,
-        "collect_ours": [9.9, 9.8, 10.0],
-        "collect_hook": [10.0] * 3,
-        "collect_full": [5.0] * 3,
     }
     made = {name: {"tokens_per_second": speed} for name, speed in speeds.items()}
     for name in ("ours", *peers_names()):
         made[name]["unexplained"] = [0.2 if name == "ours" else 0.25] * 3
     rest = {
+        "collect": {"ours": [9.9, 9.8, 10.0], "hook": [10.0] * 3, "full": [5.0] * 3},
         "import": {"seconds": [0.02] * 3},
         "collect_difference": {"difference": [0.0]},
         "check": {"SAELens, TopK": [1e-6], "dictionary_learning, ReLU": [2e-5]},
@@ -319,12 +317,22 @@ def test_bare_hook_collects_what_the_helper_collects(monkeypatch):
     assert not lm.model.get_submodule("transformer.h.1")._forward_hooks
 
 
-@pytest.mark.parametrize(
-    "name", [*bench.TRAINING, *bench.COLLECTION, "collect_difference", "check", "prepare"]
-)
+def test_collectors_take_turns(monkeypatch):
+    """The blocks of a turn go through all three, and the order is turned round."""
+    calls = []
+    monkeypatch.setattr(collection.models, "load_model", lambda name: None)
+    for name in collection.COLLECTORS:
+        monkeypatch.setitem(collection.COLLECTORS, name, lambda lm, batch, name=name: calls.append(name))
+    clock = iter(range(100))
+    monkeypatch.setattr(collection.time, "perf_counter", lambda: next(clock))
+    found = collection.measure(torch.zeros(2 * collection.TURN, 5))
+    assert calls[3:] == ["ours", "hook", "full", "full", "hook", "ours"]
+    assert found == dict.fromkeys(collection.COLLECTORS, 2 * collection.TURN * 5 / 2)
+
+
+@pytest.mark.parametrize("name", [*bench.TRAINING, "collect", "collect_difference", "check", "prepare"])
 def test_every_contender_is_known_to_the_worker(name):
-    known = {**training.CONTENDERS, **collection.COLLECTORS}
-    assert name in known or worker.job(name) is not worker.train
+    assert name in training.CONTENDERS or worker.job(name) is not worker.train
 
 
 def test_main_reports_an_error_and_writes_nothing(tmp_path, monkeypatch, capsys):

@@ -20,7 +20,6 @@ from tools.press.table import render
 
 BUSY = 0.15  # share of the processors that others may take
 TRAINING = ("ours", "dictionary_learning", "saelens", "saelens_sparse", "bound")
-COLLECTION = ("collect_ours", "collect_hook", "collect_full")
 ABROAD = {"dictionary_learning", "saelens", "saelens_sparse", "check"}  # run in the peers' environment
 IMPORT = "import time; t = time.perf_counter(); import helpers; print(time.perf_counter() - t)"
 
@@ -37,7 +36,7 @@ class Settings:
     batch: int = 2048
     latents: int = 4608
     k: int = 32
-    collect_blocks: int = 32
+    collect_blocks: int = 64
     blocks: int | None = 240
 
 
@@ -144,10 +143,9 @@ def measure(bench: Bench, *, allow: bool) -> tuple[Samples, list[float | None]]:
 def once(bench: Bench, repeat: int) -> dict[str, dict[str, float]]:
     """Measure all contenders in turn; each repeat starts with another one."""
     found = {}
-    for group in (TRAINING, COLLECTION):
-        first = repeat % len(group)
-        for contender in (*group[first:], *group[:first]):
-            found[contender] = say(contender, bench.work(contender, seed=repeat))
+    first = repeat % len(TRAINING)
+    for contender in (*TRAINING[first:], *TRAINING[:first], "collect"):
+        found[contender] = say(contender, bench.work(contender, seed=repeat))
     seconds = float(bench.run(sys.executable, "-c", IMPORT))
     return {**found, "import": say("import", {"seconds": seconds})}
 

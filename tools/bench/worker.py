@@ -42,18 +42,18 @@ def prepare(options: argparse.Namespace) -> Numbers:
 
 
 def collect(options: argparse.Namespace) -> Numbers:
-    """Collect activations; the differences are taken on one batch."""
+    """Collect activations in all ways; the differences are taken on one batch."""
     from tools.bench import collection
 
     tokens_BT = read_safetensors(options.file)[0]["tokens"]
     if options.contender == "collect_difference":
         return collection.difference(tokens_BT[: collection.BATCH])
-    return collection.measure(options.contender, tokens_BT[: options.collect_blocks])
+    return collection.measure(tokens_BT[: options.collect_blocks])
 
 
 def job(contender: str) -> Callable[[argparse.Namespace], Numbers]:
     """Return what a contender's name stands for."""
-    if contender.startswith("collect_"):
+    if contender.startswith("collect"):
         return collect
     return {"prepare": prepare, "check": check}.get(contender, train)
 
