@@ -45,10 +45,14 @@ def keep_bars(app: Any, what: str, name: str, obj: Any, options: Any, lines: lis
         if "Examples" in line:
             break
         parts = LITERAL.split(line)
-        lines[place] = "".join(part if part[:2] == "``" else part.replace("|", r"\|") for part in parts)
+        lines[place] = "".join(
+            part if part[:2] == "``" else part.replace("|", r"\|") for part in parts
+        )
 
 
-def link_chapter(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+def link_chapter(
+    app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]
+) -> None:
     """Make of `Taught in: slug` a link, where the chapter is part of the book."""
     for place, line in enumerate(lines):
         found = TAUGHT.match(line.strip())
@@ -60,7 +64,9 @@ def link_chapter(app: Any, what: str, name: str, obj: Any, options: Any, lines: 
 def connect(app: Any, config: Any) -> None:
     """Take the repository's address and branch from the theme's options."""
     theme = config.html_theme_options
-    config.linkcode_resolve = SourceLinks(f"{theme['repository_url']}/blob/{theme['repository_branch']}")
+    config.linkcode_resolve = SourceLinks(
+        f"{theme['repository_url']}/blob/{theme['repository_branch']}"
+    )
 
 
 def setup(app: Any) -> dict[str, bool]:

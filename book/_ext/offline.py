@@ -9,7 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 
-def drop_thebe(app: Any, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
+def drop_thebe(
+    app: Any, pagename: str, templatename: str, context: dict[str, Any], doctree: Any
+) -> None:
     """Leave thebe's scripts out of a page."""
     context["script_files"] = [
         script
