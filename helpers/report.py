@@ -57,7 +57,7 @@ PALETTE = {
     "black": "#1A1A1A",
 }
 
-# One colour per named variable through the whole book.
+# One colour per named variable through the whole book. Variables that never meet in a chapter may share one.
 VARIABLES = {
     "ReLU": PALETTE["pink"],
     "JumpReLU": PALETTE["green"],

@@ -403,17 +403,21 @@ SIGHTS = {  # Machado, Oliveira and Fernandes (2009), severity 1
 }
 
 
-@pytest.mark.parametrize("name", report.VARIABLES)
+@pytest.mark.parametrize("name", report.PALETTE)
 def test_a_line_stands_out_from_white(name: str) -> None:
-    luminance = np.array([0.2126, 0.7152, 0.0722]) @ linear(report.VARIABLES[name])
+    luminance = np.array([0.2126, 0.7152, 0.0722]) @ linear(report.PALETTE[name])
     assert 1.05 / (luminance + 0.05) >= 3
 
 
 @pytest.mark.parametrize("sight", SIGHTS)
-def test_variables_stay_apart_for_every_reader(sight: str) -> None:
-    seen = {name: lab(np.clip(SIGHTS[sight] @ linear(hue), 0, 1)) for name, hue in report.VARIABLES.items()}
+def test_colours_stay_apart_for_every_reader(sight: str) -> None:
+    seen = {name: lab(np.clip(SIGHTS[sight] @ linear(hue), 0, 1)) for name, hue in report.PALETTE.items()}
     apart = {(a, b): np.linalg.norm(seen[a] - seen[b]) for a, b in itertools.combinations(seen, 2)}
     assert min(apart.values()) >= 15, min(apart, key=apart.__getitem__)
+
+
+def test_variables_take_their_colours_from_the_palette() -> None:
+    assert set(report.VARIABLES.values()) <= set(report.PALETTE.values())
 
 
 def test_a_variable_without_a_colour_is_named() -> None:

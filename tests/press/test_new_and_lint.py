@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -46,6 +47,12 @@ def cell(source: NotebookNode, name: str) -> NotebookNode:
 
 def test_a_filled_chapter_has_no_fault(made: Book) -> None:
     assert faults(made, [LEDGER]) == []
+
+
+def test_nothing_is_left_to_replace_in_a_new_chapter(made: Book) -> None:
+    path = load_chapters(made.project)[-1].path
+    assert not re.search(r"@[A-Z]+@", path.read_text(encoding="utf-8"))
+    assert nbformat.read(path, as_version=4).metadata["tml"]["paper"] == "2510.00404"
 
 
 def test_a_new_chapter_has_no_fault_but_what_is_to_fill(book: Book) -> None:

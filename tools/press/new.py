@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import nbformat
 import yaml
 from nbformat import NotebookNode
 
-from tools.press.chapters import load_chapters, read_notebook
+from tools.press.chapters import load_chapters
 from tools.press.project import PressError, Project, write_atomic
 from tools.press.repo import address, slug
 
@@ -46,11 +47,10 @@ def _check(project: Project, name: str, title: str, part: str) -> None:
 
 def template(words: dict[str, str]) -> NotebookNode:
     """Return the notebook of a new chapter."""
-    notebook = read_notebook(TEMPLATE)
-    for cell in notebook.cells:
-        for word, value in words.items():
-            cell.source = cell.source.replace(f"@{word}@", value)
-    return notebook
+    text = TEMPLATE.read_text(encoding="utf-8")
+    for word, value in words.items():
+        text = text.replace(f"@{word}@", json.dumps(value)[1:-1])
+    return nbformat.reads(text, as_version=4)
 
 
 def add_to_toc(project: Project, docname: str, part: str) -> None:
