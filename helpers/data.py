@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import json
 import os
 from dataclasses import dataclass, fields
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
-    "Dataset", "Table", "cache_dir", "describe", "fetch", "load_pairs", "load_study", "load_table",
-    "load_text", "names",
+    "Dataset", "Table", "cache_dir", "describe", "fetch", "load_pairs", "load_scores", "load_study",
+    "load_table", "load_text", "names",
 ]  # fmt: skip
 
 
@@ -39,7 +40,7 @@ class Dataset:
     name : str
         The name that the loaders take.
     kind : str
-        ``"text"``, ``"prompts"``, ``"study"``, ``"table"`` or ``"weights"``.
+        ``"text"``, ``"prompts"``, ``"scores"``, ``"study"``, ``"table"`` or ``"weights"``.
     source : str
         Who made it, and where it comes from.
     licence : str
@@ -343,6 +344,36 @@ def _group(raw: pd.DataFrame, where: Any) -> pd.Series:
         where if isinstance(where, dict) else {c: c.removeprefix(where) for c in _group_columns(raw, where)}
     )
     return raw[list(words)].idxmax(axis=1).map(words)
+
+
+def load_scores() -> pd.DataFrame:
+    """Load credit scores and defaults by group, as tables of shares.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``"group"``, ``"people"`` (size of the group), ``"score"`` (0 to 100), ``"at_or_below"``
+        (share of the group) and ``"default"`` (share of people with that score). Their
+        card in ``data/README.md`` says where they come from, and what they are not good for.
+
+    Raises
+    ------
+    ValueError
+        If the file does not match its hash.
+    FileNotFoundError
+        If the file is missing.
+
+    Examples
+    --------
+    >>> from helpers import data
+    >>> sorted(data.load_scores()["group"].unique())
+    ['Asian', 'Black', 'Hispanic', 'White']
+
+    Taught in: strategic-imitation
+    """
+    import pandas as pd
+
+    return pd.read_csv(io.BytesIO(_bundled(describe("transunion"))))
 
 
 def fetch(url: str, sha256: str, name: str) -> Path:

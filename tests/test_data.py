@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import json
 import re
+import zipfile
 from dataclasses import FrozenInstanceError
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from helpers import data
-from tools.make import register, sample_text
+from tools.make import credit_scores, register, sample_text
 
 ROOT = Path(__file__).resolve().parents[1]
 CARDS = (ROOT / "data" / "README.md").read_text("utf-8")
@@ -49,7 +50,7 @@ def folder(tmp_path: Path, monkeypatch: Any) -> Path:
 @pytest.mark.parametrize("name", data.names())
 def test_every_data_set_is_described_and_has_a_card(name: str) -> None:
     entry = data.describe(name)
-    assert entry.kind in {"text", "prompts", "study", "table", "weights"}
+    assert entry.kind in {"text", "prompts", "scores", "study", "table", "weights"}
     assert all([entry.source, entry.licence, entry.made_by])
     assert f"## `{name}`" in CARDS
     if entry.sha256 is not None:
@@ -84,6 +85,32 @@ def test_the_sampled_text_is_what_its_card_says() -> None:
     assert len(set(documents)) == len(documents)
     assert not [line for line in text.splitlines() if sample_text.UNWANTED.search(line)]
     assert (ROOT / "data" / "text" / "sampled.txt.gz").stat().st_size < 6_000_000
+
+
+def test_the_credit_scores_are_shares_that_rise_to_one() -> None:
+    table = data.load_scores()
+    assert table.groupby("group")["people"].first().sum() == 174_047
+    for _, rows in table.groupby("group"):
+        assert rows["score"].is_monotonic_increasing
+        assert rows["at_or_below"].is_monotonic_increasing
+        assert rows["at_or_below"].iloc[-1] == 1
+    assert table["default"].between(0, 1).all()
+
+
+def test_the_credit_scores_are_made_from_the_three_tables(tmp_path: Path) -> None:
+    header = "Score," + ",".join(credit_scores.GROUPS) + "\n"
+    with zipfile.ZipFile(tmp_path / "x.whl", "w") as wheel:
+        wheel.writestr(
+            f"{credit_scores.INSIDE}/transrisk_cdf_by_race_ssa.csv", header + "0,1,2,3,4\n100" + ",100" * 4
+        )
+        wheel.writestr(
+            f"{credit_scores.INSIDE}/transrisk_performance_by_race_ssa.csv", header + "0,9,8,7,6\n100,5,4,3,2"
+        )
+        wheel.writestr(f"{credit_scores.INSIDE}/totals.csv", header + "SSA,10,20,30,40\n")
+    table = credit_scores.tidy(tmp_path / "x.whl")
+    assert table.columns.tolist() == ["group", "people", "score", "at_or_below", "default"]
+    assert table.iloc[2].tolist() == ["Black", 20, 0.0, 0.02, 0.08]
+    assert len(table) == 8
 
 
 # Loading, on a small stand-in
