@@ -396,7 +396,7 @@ def peak(game: Game) -> float:
     Notes
     -----
     Derived for this book from the response in arXiv 2405.01797: P_M is monotone in its argument, whose
-    derivative is (1 - q) p_I - (1 - q - eps) p_1.
+    derivative is (1 - q) pI - (1 - q - eps) p1.
 
     Examples
     --------
