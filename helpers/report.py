@@ -67,6 +67,13 @@ VARIABLES = {
     "PCA": PALETTE["brown"],
     "random": PALETTE["grey"],
     "paper": PALETTE["black"],
+    "naive lender": PALETTE["grey"],
+    "strategic lender": PALETTE["blue"],
+    "adjusted lender": PALETTE["vermilion"],
+    "Asian": PALETTE["green"],
+    "Black": PALETTE["vermilion"],
+    "Hispanic": PALETTE["pink"],
+    "White": PALETTE["blue"],
 }
 
 HOLDS, PARTLY, FAILS = "holds", "partly", "does not hold here"
