@@ -1,8 +1,8 @@
 """Predict so that the next outcome, not only the present one, is the same in both worlds.
 
-After Zuo, Xie, Tan, Zhang & Khalili, *Lookahead Counterfactual Fairness*, arXiv 2412.01065. People answer a prediction by
-moving along its gradient; what they become depends on the slope of the predictor, so the slope is what this
-room sets. Shapes: N people, C coefficients.
+After Zuo, Xie, Tan, Zhang & Khalili, *Lookahead Counterfactual Fairness*, arXiv 2412.01065. People answer a
+prediction by moving along its gradient; what they become depends on the slope of the predictor, so the slope
+is what this room sets. Shapes: N people, C coefficients.
 """
 
 from __future__ import annotations
@@ -290,8 +290,8 @@ def futures(world: World, predict: Predict, u: Values) -> Futures:
     )
     if not bool(torch.isfinite(next_N).all() and torch.isfinite(next_there_N).all()):
         raise ValueError(
-            f"the response takes somebody where the equations of {world.outcome!r} give NaN or infinity: lower "
-            f"eta (it is {world.eta:g}) or the slope of the predictor"
+            f"the response takes somebody where the equations of {world.outcome!r} give NaN or infinity: "
+            f"lower eta (it is {world.eta:g}) or the slope of the predictor"
         )
     return Futures(now_N, there_N, next_N, next_there_N)
 

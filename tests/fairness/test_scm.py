@@ -128,7 +128,7 @@ def test_impossible_requests_are_refused():
         chain().descendants("B")
     with pytest.raises(ValueError, match="n is 0"):
         chain().sample(0, seed=0)
-    with pytest.raises(ValueError, match="share is 1.5"):
+    with pytest.raises(ValueError, match=r"share is 1\.5"):
         coin(1.5)
 
 
