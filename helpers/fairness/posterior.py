@@ -6,7 +6,8 @@ The sampler and its diagnostics are Pyro's. Shapes: M chains, S draws of a chain
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -159,7 +160,7 @@ def nuts(
     from pyro.infer import MCMC, NUTS
 
     samples, divergences = [], 0
-    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings(), _one_thread():
         warnings.simplefilter("ignore")  # Pyro compiles the model with a part of torch that is on its way out
         for chain in range(chains):
             torch.manual_seed(seed + chain)
@@ -179,3 +180,14 @@ def nuts(
             samples.append(sampler.get_samples())
             divergences += sum(len(steps) for steps in sampler.diagnostics()["divergences"].values())
     return Posterior({name: torch.stack([s[name] for s in samples]) for name in samples[0]}, divergences)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute with one thread: in steps of a few numbers a second one would only wait."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -216,7 +216,7 @@ def uniform(*shape: int, low: float = 0.0, high: float = 1.0) -> Draw:
     Returns
     -------
     callable
-        (n, generator) -> Tensor of shape (n, *shape), in double precision.
+        (n, generator) -> Tensor of shape (n, ...), in double precision.
 
     Examples
     --------
@@ -241,7 +241,7 @@ def normal(*shape: int, mean: float = 0.0, sd: float = 1.0) -> Draw:
     Returns
     -------
     callable
-        (n, generator) -> Tensor of shape (n, *shape), in double precision.
+        (n, generator) -> Tensor of shape (n, ...), in double precision.
 
     Examples
     --------

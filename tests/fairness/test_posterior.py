@@ -41,6 +41,20 @@ def test_the_same_seed_gives_the_same_draws_and_leaves_the_global_generator():
     assert not torch.equal(first[0], first[1])
 
 
+def test_threads_are_given_back_even_after_a_failure():
+    def broken(x):
+        assert torch.get_num_threads() == 1
+        raise RuntimeError("no model")
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    with pytest.raises(RuntimeError, match="no model"):
+        nuts(broken, X, draws=5, warmup=5, seed=0)
+    after = torch.get_num_threads()
+    torch.set_num_threads(before)
+    assert after == 2
+
+
 def test_chains_that_disagree_are_noticed():
     dice = torch.Generator().manual_seed(0)
     apart = torch.randn(2, 200, generator=dice) + torch.tensor([[0.0], [3.0]])
