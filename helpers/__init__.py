@@ -18,7 +18,7 @@ from typing import Any
 
 from helpers.session import Session, start
 
-ROOMS = ("checks", "data", "fairness", "models", "report", "sae", "session", "trace", "widgets")
+ROOMS = ("checks", "data", "fairness", "models", "privacy", "report", "sae", "session", "trace", "widgets")
 
 __all__ = ["ROOMS", "Session", "start"]
 

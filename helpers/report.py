@@ -74,6 +74,13 @@ VARIABLES = {
     "Black": PALETTE["vermilion"],
     "Hispanic": PALETTE["pink"],
     "White": PALETTE["blue"],
+    "joint program": PALETTE["vermilion"],
+    "paper's programs": PALETTE["blue"],
+    "RQM": PALETTE["green"],
+    "exponential": PALETTE["pink"],
+    "one bit": PALETTE["indigo"],
+    "Laplace": PALETTE["brown"],
+    "staircase": PALETTE["grey"],
 }
 
 HOLDS, PARTLY, FAILS = "holds", "partly", "does not hold here"
