@@ -63,12 +63,12 @@ def exact_loss(answer: Callable[[np.ndarray], Any]) -> None:
     --------
     >>> exact_loss(lambda chance_NM: np.log(chance_NM.max() / chance_NM.min()))
     answer: not yet.
-      - two inputs, chances .9 .1 and .8 .2: it gives 2.2, and should give 0.693: compare each answer ...
+      - two inputs, chances .8 .2 and .9 .1: it gives 2.2, and should give 0.693: compare each answer ...
 
     Taught in: private-quantization
     """
     cases = [
-        ([[0.9, 0.1], [0.8, 0.2]], math.log(2), "chances .9 .1 and .8 .2", "compare each answer with itself"),
+        ([[0.8, 0.2], [0.9, 0.1]], math.log(2), "chances .8 .2 and .9 .1", "compare each answer with itself"),
         (
             [[0.5, 0.5], [0.2, 0.8]],
             math.log(2.5),
