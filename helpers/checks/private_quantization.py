@@ -70,9 +70,9 @@ def exact_loss(answer: Callable[[np.ndarray], Any]) -> None:
     cases = [
         ([[0.8, 0.2], [0.9, 0.1]], math.log(2), "chances .8 .2 and .9 .1", "compare each answer with itself"),
         (
-            [[0.5, 0.5], [0.2, 0.8]],
+            [[0.2, 0.8], [0.5, 0.5]],
             math.log(2.5),
-            "chances .5 .5 and .2 .8",
+            "chances .2 .8 and .5 .5",
             "either input may be the likelier",
         ),
         (
