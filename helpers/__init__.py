@@ -18,7 +18,19 @@ from typing import Any
 
 from helpers.session import Session, start
 
-ROOMS = ("checks", "data", "fairness", "models", "privacy", "report", "sae", "session", "trace", "widgets")
+ROOMS = (
+    "checks",
+    "compress",
+    "data",
+    "fairness",
+    "models",
+    "privacy",
+    "report",
+    "sae",
+    "session",
+    "trace",
+    "widgets",
+)
 
 __all__ = ["ROOMS", "Session", "start"]
 
