@@ -181,10 +181,10 @@ def _scores(
     return encoder_PD * norm_P[:, None], decoder_PD * norm_D
 
 
-def _zero_lowest(weights_RC: Tensor, scores_RC: Tensor, share: float) -> None:
+def _zero_lowest(weights_RG: Tensor, scores_RG: Tensor, share: float) -> None:
     """Zero the share with the lowest scores in each row, in place."""
-    lowest = scores_RC.topk(math.floor(share * scores_RC.shape[1]), dim=1, largest=False, sorted=False)
-    weights_RC.scatter_(1, lowest.indices, 0.0)
+    lowest = scores_RG.topk(math.floor(share * scores_RG.shape[1]), dim=1, largest=False, sorted=False)
+    weights_RG.scatter_(1, lowest.indices, 0.0)
 
 
 @torch.no_grad()

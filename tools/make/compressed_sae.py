@@ -47,8 +47,9 @@ FOLDER = Path("build/studies/compressed-sae")
 LAYERS, SEEDS = (10, 20), (0, 1, 2)
 PARTS: tuple[Part, ...] = ("resid", "mlp", "attn")
 K, DENSE_K, EXPANSION = 32, 256, 4
-STEPS, MORE_STEPS, BATCH = 100, 20, 1024
+STEPS, MORE_STEPS, BATCH = 80, 16, 1024
 SHARES = (0.25, 0.5, 0.75)
+SPLICED = ("original", "retrained", "wanda-0.25", "wanda-0.5", "random-0.5", "other layer")
 Compress = Callable[[LanguageModel, Tensor], tuple[LanguageModel, compress.Report]]
 COMPRESSIONS: dict[str, Compress] = {
     "wanda": lambda lm, text_BT: compress.wanda(lm, text_BT, sparsity=0.5),
@@ -109,7 +110,7 @@ def read(lm: LanguageModel, tokens_BT: Tensor) -> Reader:
     train = trace.collect(lm, tokens_BT[~test], sites=sites)
     train = {site: acts_ND[~trace.massive(acts_ND)] for site, acts_ND in train.items()}
     held_out = trace.collect(lm, tokens_BT[test], sites=sites)
-    return Reader(lm, train, held_out, tokens_BT[test][::7][:4], {})
+    return Reader(lm, train, held_out, tokens_BT[test][::7][:3], {})
 
 
 def train(
@@ -159,7 +160,7 @@ def measure(
         losses = reader.frame(site)
         recovered = loss_recovered(sae, reader.lm, reader.text_BT, site=site, losses=losses)
         loss = losses.zero - recovered * (losses.zero - losses.original)
-        found |= {"loss": loss, "recovered": recovered}
+        found |= {"loss": loss, "cost": loss - losses.original, "recovered": recovered}
         found |= {"recovered_mean": losses.recovered(loss, against="mean")}
     return found
 
@@ -169,32 +170,29 @@ def zeroed(acts_ND: Tensor, massive_N: Tensor) -> Tensor:
     return torch.where(massive_N[:, None], acts_ND[~massive_N].mean(0), acts_ND)
 
 
-def variants(unit: Unit, base: Reader, small: Reader) -> Iterator[tuple[str, SparseAutoencoder, float, bool]]:
-    """Yield every variant of one unit: name, SAE, seconds, and whether it is spliced into the model."""
+def variants(unit: Unit, base: Reader, small: Reader) -> Iterator[tuple[str, SparseAutoencoder, float]]:
+    """Yield every variant of one unit: its name, the SAE, and the seconds that it took to make."""
     first, acts_ND, site = original(unit, base), small.train[unit.site], unit.site
     calibration_ND = acts_ND[: 4 * BATCH]
     again, seconds = train(unit, acts_ND)
-    yield "original", first, 0.0, True
-    yield "retrained", again, seconds, True
+    yield "original", first, 0.0
+    yield "retrained", again, seconds
     full = unit.compression == "wanda"
     for share in SHARES if full else (0.5,):
         for rule in ("wanda", "random", "magnitude") if full else ("wanda", "random"):
             began = time.perf_counter()
             pruned = prune(first, calibration_ND, sparsity=share, rule=rule, seed=unit.seed)
-            seconds = time.perf_counter() - began
-            yield f"{rule}-{share}", pruned, seconds, rule == "wanda" or share == 0.5
+            yield f"{rule}-{share}", pruned, time.perf_counter() - began
     if unit.operator == "jumprelu":
         yield from matched(first, again, calibration_ND)
     elif full:
         other = Site(LAYERS[0] if unit.layer == LAYERS[-1] else LAYERS[-1], unit.part)
-        yield "other layer", original(unit, base, other), 0.0, True
-        yield "moved", moved(first, base.train[site], acts_ND), 0.0, True
-        yield "recentred-0.5", prune(first, calibration_ND, sparsity=0.5, recentre=True), 0.0, True
-        more, seconds = train(unit, acts_ND, steps=MORE_STEPS, start=first)
-        yield "continued", more, seconds, True
+        yield "other layer", original(unit, base, other), 0.0
+        yield "moved", moved(first, base.train[site], acts_ND), 0.0
+        yield "recentred-0.5", prune(first, calibration_ND, sparsity=0.5, recentre=True), 0.0
+        yield "continued", *train(unit, acts_ND, steps=MORE_STEPS, start=first)
         if unit.layer == LAYERS[-1] and unit.part != "attn":
-            dense, seconds = train(unit, acts_ND, k=DENSE_K)
-            yield "dense", dense, seconds, True
+            yield "dense", *train(unit, acts_ND, k=DENSE_K)
 
 
 def moved(sae: SparseAutoencoder, old_ND: Tensor, new_ND: Tensor) -> SparseAutoencoder:
@@ -204,13 +202,13 @@ def moved(sae: SparseAutoencoder, old_ND: Tensor, new_ND: Tensor) -> SparseAutoe
 
 def matched(
     first: SparseAutoencoder, again: SparseAutoencoder, acts_ND: Tensor
-) -> Iterator[tuple[str, SparseAutoencoder, float, bool]]:
+) -> Iterator[tuple[str, SparseAutoencoder, float]]:
     """Yield the variants whose L0 was not K, with a threshold that makes it K."""
-    yield "original, matched", with_l0(first, acts_ND, target=K), 0.0, True
-    yield "retrained, matched", with_l0(again, acts_ND, target=K), 0.0, True
+    yield "original, matched", with_l0(first, acts_ND, target=K), 0.0
+    yield "retrained, matched", with_l0(again, acts_ND, target=K), 0.0
     for share in SHARES:
         pruned = prune(first, acts_ND, sparsity=share)
-        yield f"wanda-{share}, matched", with_l0(pruned, acts_ND, target=K), 0.0, True
+        yield f"wanda-{share}, matched", with_l0(pruned, acts_ND, target=K), 0.0
 
 
 def run(unit: Unit, base: Reader, small: Reader) -> Iterator[dict[str, Any]]:
@@ -220,14 +218,15 @@ def run(unit: Unit, base: Reader, small: Reader) -> Iterator[dict[str, Any]]:
     before = top_tokens(first, zeroed(base.test[site], massive_N))
     settings = asdict(unit)
     if unit.compression == "wanda":
-        at_home = measure(first, base, site, before=before, partner=None, splice=True)
+        at_home = measure(first, base, site, before=before, partner=None, splice=False)
         yield {**settings, "compression": "none", "variant": "original", "seconds": 0.0, **at_home}
         neighbour = original(Unit(**{**settings, "seed": (unit.seed + 1) % len(SEEDS)}), base)
         same = identity(before, top_tokens(neighbour, zeroed(base.test[site], massive_N)),
                         partner_P=partners(first, neighbour))  # fmt: skip
         yield {**settings, "compression": "none", "variant": "another seed", "survive": same.survive,
                "overlap": same.overlap}  # fmt: skip
-    for name, sae, seconds, splice in variants(unit, base, small):
+    for name, sae, seconds in variants(unit, base, small):
+        splice = unit.operator == "topk" and name in SPLICED
         own = name in ("other layer",) or name.startswith(("retrained", "dense"))
         partner = partners(first, sae) if own else None
         found = measure(sae, small, site, before=before, partner=partner, splice=splice)
