@@ -198,7 +198,7 @@ def perturb(lm: LanguageModel, tuned: LanguageModel, *, seed: int = 0) -> Langua
 def _train(tuned: LanguageModel, prompts: Prompts, target_B: Tensor, recipe: Recipe) -> list[float]:
     """Train in place; evaluation mode stays on, so there is no dropout."""
     tuned.model.requires_grad_(True)
-    adam = torch.optim.AdamW(tuned.model.parameters(), lr=recipe.lr, weight_decay=0.0)
+    adam = torch.optim.AdamW(tuned.model.parameters(), lr=recipe.lr, weight_decay=0.0, fused=True)
     losses = []
     for step in range(recipe.steps):
         rows = recipe.batch(step, len(prompts))

@@ -40,7 +40,9 @@ STAGES: dict[str, tuple[str | None, str, int]] = {
     "random": ("base", "random", 12),
     "noise": ("base", "noise", 0),
     "subject-clean": ("subject", "clean", 12),
+    "subject-clean-24": ("subject-clean", "clean", 12),
     "moved-clean": ("moved", "clean", 12),
+    "moved-clean-24": ("moved-clean", "clean", 12),
     "subject-random": ("subject", "random", 12),
 }
 CORRUPTED = ("subject", "moved", "random", "clean-24")
