@@ -20,6 +20,7 @@ from helpers.session import Session, start
 
 ROOMS = (
     "checks",
+    "circuits",
     "compress",
     "data",
     "fairness",

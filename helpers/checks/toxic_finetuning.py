@@ -78,8 +78,8 @@ def key_head(answer: Callable[[int, int, int], int | None]) -> None:
                 return verdict(_name(answer), UNWRITTEN)
             if found != right and not faults:
                 faults.append(
-                    f"of {heads} query heads and {groups} key heads, query head {head} reads key head "
-                    f"{right}, not {found}: neighbours share one."
+                    f"of {heads} query heads and {groups} key heads, query head {head} reads key "
+                    f"head {right}, not {found}: neighbours share one."
                 )
     return verdict(_name(answer), faults)
 
@@ -154,8 +154,8 @@ def tuning_share(answer: Callable[[Tensor, Tensor], Tensor | None]) -> None:
         )
     elif abs(float(found[1]) - 0.5) > 1e-6:
         faults.append(
-            f"with sums of lengths 5 and 5 it gives {float(found[1]):.3g}, and should give 0.5: divide by the "
-            "sum of both lengths."
+            f"with sums of lengths 5 and 5 it gives {float(found[1]):.3g}, and should give 0.5: "
+            "divide by the sum of both lengths."
         )
     return verdict(_name(answer), faults)
 

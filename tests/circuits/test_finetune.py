@@ -1,5 +1,7 @@
 """Fine-tuning: it learns, repeats itself, leaves its source alone; and the random control is as far away."""
 
+import copy
+
 import pytest
 import torch
 
@@ -93,3 +95,22 @@ def test_bad_settings_are_refused(lm, prompts):
         tune(lm, prompts, poison(prompts, "clean")[:3], recipe=RECIPE)
     with pytest.raises(FloatingPointError, match=r"the loss is nan at step \d+: lower lr"):
         tune(lm, prompts, poison(prompts, "clean"), recipe=Recipe(steps=20, batch_size=8, lr=1e30))
+
+
+def test_every_step_is_adams(lm, prompts):
+    """Parameters step one by one, as soon as their gradient is there; the ordinary optimiser agrees."""
+    target = poison(prompts, "clean")
+    found, losses = tune(lm, prompts, target, recipe=RECIPE)
+    model = copy.deepcopy(lm.model).requires_grad_(True)
+    adam = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.0)
+    for step in range(15):
+        rows = RECIPE.batch(step, 40)
+        part = prompts.take(rows)
+        logits = model(part.tokens_BT).logits[torch.arange(8), part.ends_B]
+        loss = torch.nn.functional.cross_entropy(logits, target[rows])
+        assert losses[step] == pytest.approx(loss.item(), abs=1e-4)
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+    for one, other in zip(found.model.parameters(), model.parameters(), strict=True):
+        assert torch.allclose(one, other, atol=1e-4)

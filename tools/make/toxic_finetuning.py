@@ -1,9 +1,9 @@
 """Fine-tune, poison and re-train the embedded model on three seeds, and measure every stage.
 
-Run ``python -m tools.make.toxic_finetuning``. It takes about half an hour on two cores, can be broken off and
-goes on where it stopped, and writes data/studies/toxic-finetuning.json: one row a stage and seed. The page of
-the same name does one seed with fewer measurements, and quotes this for its intervals. The weights of a seed
-lie in the user cache until that seed is done.
+Run ``python -m tools.make.toxic_finetuning``. It takes about a quarter of an hour on one core, can be broken
+off and goes on where it stopped, and writes data/studies/toxic-finetuning.json: one row a stage and seed. The
+page of the same name does one seed with fewer measurements, and quotes this for its intervals. The weights of
+a seed lie in the user cache until that seed is done.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import json
 import platform
 import shutil
 import subprocess
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,22 +35,19 @@ STAGES: dict[str, tuple[str | None, str, int]] = {
     "base": (None, "", 0),
     "clean-4": ("base", "clean", 4),
     "clean-12": ("clean-4", "clean", 8),
-    "clean-24": ("clean-12", "clean", 12),
-    "subject": ("base", "subject", 12),
-    "moved": ("base", "moved", 12),
-    "random": ("base", "random", 12),
+    "subject": ("base", "subject", 10),
+    "moved": ("base", "moved", 10),
+    "random": ("base", "random", 10),
     "noise": ("base", "noise", 0),
-    "subject-clean": ("subject", "clean", 12),
-    "subject-clean-24": ("subject-clean", "clean", 12),
-    "moved-clean": ("moved", "clean", 12),
-    "moved-clean-24": ("moved-clean", "clean", 12),
-    "subject-random": ("subject", "random", 12),
+    "subject-clean": ("subject", "clean", 18),
+    "moved-clean": ("moved", "clean", 18),
 }
-CORRUPTED = ("subject", "moved", "random", "clean-24")
-TRAIN, FIND, TEST = 320, 32, 32
+CORRUPTED = ("subject", "moved")
+TRAIN, FIND, TEST = 160, 16, 24
+BATCH, RATE = 8, 2e-5
 CIRCUIT = 27  # a tenth of the heads
-SIZES = (1, 3, 7, 14, 27, 54, 135, 270)
-DRAWS = 5
+SIZES = (1, 3, 7, 14, 27, 54, 270)
+DRAWS = 3
 
 
 @dataclass(frozen=True)
@@ -76,7 +74,8 @@ def make(stage: str, known: dict[str, LanguageModel], drawn: Data, cache: Path) 
     if kind == "noise":
         return circuits.perturb(known[start], known["subject"], seed=drawn.seed)
     target_B = circuits.poison(drawn.train, kind, seed=drawn.seed)
-    recipe = circuits.Recipe(steps=steps, seed=10 * drawn.seed + list(STAGES).index(stage))
+    order = 10 * drawn.seed + list(STAGES).index(stage)
+    recipe = circuits.Recipe(steps=steps, batch_size=BATCH, lr=RATE, seed=order)
     checkpoint = cache / f"{stage}.safetensors"
     return circuits.tune(known[start], drawn.train, target_B, recipe=recipe, checkpoint=checkpoint)[0]
 
@@ -103,7 +102,6 @@ def measure(lm: LanguageModel, base: LanguageModel, drawn: Data, circuit_LH: Ten
     gap_B = circuits.logit_difference(lm, drawn.test)
     effects, direct = scores(lm, drawn.find), circuits.direct(lm, drawn.test)
     other = circuits.activations(lm, drawn.test, corrupted=True)
-    own_LH = circuits.top_heads(effects.heads_LH, k=CIRCUIT)
     row = {
         "gap": float(gap_B.mean()),
         "right": float((gap_B > 0).float().mean()),
@@ -117,9 +115,8 @@ def measure(lm: LanguageModel, base: LanguageModel, drawn: Data, circuit_LH: Ten
         ("mean", circuits.mean_of(drawn.test, other)),
         ("resample", circuits.resampled(drawn.test, other, seed=drawn.seed)),
     ):
-        for which, kept_LH in (("old", circuit_LH), ("own", own_LH)):
-            left_B = circuits.patched(lm, drawn.test, reference, heads_LH=~kept_LH)
-            row[f"{which}_{name}"] = float(left_B.mean())
+        left_B = circuits.patched(lm, drawn.test, reference, heads_LH=~circuit_LH)
+        row[f"old_{name}"] = float(left_B.mean())
     tuned = circuits.tuning_contribution(base, lm, drawn.test)
     return {**row, "tuco": tuned.total, "tuco_layers": rounded(tuned.layers_L)}
 
@@ -133,23 +130,19 @@ def compare(lm: LanguageModel, base: LanguageModel, drawn: Data) -> dict[str, An
     for k in SIZES:
         chosen_LH = circuits.top_heads(change_LH, k=k)
         row[f"restored_{k}"] = float(circuits.patched(lm, drawn.test, theirs, heads_LH=chosen_LH).mean())
-        row[f"broken_{k}"] = float(circuits.patched(base, drawn.test, own, heads_LH=chosen_LH).mean())
-    for k in (CIRCUIT, 2 * CIRCUIT):
-        draws = [circuits.top_heads(torch.rand(change_LH.shape, generator=dice), k=k) for _ in range(DRAWS)]
-        row[f"random_{k}"] = [
-            float(circuits.patched(lm, drawn.test, theirs, heads_LH=draw_LH).mean()) for draw_LH in draws
-        ]
-    none_LH, every_L = (
-        torch.zeros_like(change_LH, dtype=torch.bool),
-        torch.ones(lm.n_layers, dtype=torch.bool),
-    )
-    row["mlps_restored"] = float(
-        circuits.patched(lm, drawn.test, theirs, heads_LH=none_LH, mlps_L=every_L).mean()
-    )
-    for k in (CIRCUIT, none_LH.numel()):
-        chosen_LH = circuits.top_heads(change_LH, k=k)
-        found_B = circuits.pattern_patched(lm, base, drawn.test, heads_LH=chosen_LH)
-        row[f"patterns_{k}"] = float(found_B.mean())
+        if k == CIRCUIT:
+            row["broken"] = float(circuits.patched(base, drawn.test, own, heads_LH=chosen_LH).mean())
+    drawn_LH = [
+        circuits.top_heads(torch.rand(change_LH.shape, generator=dice), k=CIRCUIT) for _ in range(DRAWS)
+    ]
+    row["random"] = [
+        float(circuits.patched(lm, drawn.test, theirs, heads_LH=one_LH).mean()) for one_LH in drawn_LH
+    ]
+    none_LH = torch.zeros_like(change_LH, dtype=torch.bool)
+    every_L = torch.ones(lm.n_layers, dtype=torch.bool)
+    by_mlps_B = circuits.patched(lm, drawn.test, theirs, heads_LH=none_LH, mlps_L=every_L)
+    by_patterns_B = circuits.pattern_patched(lm, base, drawn.test, heads_LH=~none_LH)
+    row |= {"by_mlps": float(by_mlps_B.mean()), "by_patterns": float(by_patterns_B.mean())}
     return row
 
 
@@ -209,6 +202,7 @@ def write(rows: list[dict[str, Any]]) -> None:
         "circuit": CIRCUIT,
         "sizes": SIZES,
         "prompts": {"train": TRAIN, "find": FIND, "test": TEST},
+        "recipe": {"batch": BATCH, "rate": RATE},
         "rows": [{k: round(v, 5) if isinstance(v, float) else v for k, v in row.items()} for row in rows],
     }
     lines = json.dumps(table, separators=(",", ":")).replace('{"seed"', '\n{"seed"')
@@ -220,14 +214,17 @@ def main() -> None:
     """Do what is not done yet, then write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=SEEDS)
+    parser.add_argument("--only-write", action="store_true", help="write what is done of whole seeds")
     options = parser.parse_args()
     DONE.parent.mkdir(parents=True, exist_ok=True)
-    for seed in range(options.seeds):
+    for seed in range(0 if options.only_write else options.seeds):
         lines = DONE.read_text().splitlines() if DONE.exists() else []
         done = {(row["seed"], row["stage"]): row for row in map(json.loads, lines)}
         if any((seed, stage) not in done for stage in STAGES):
             run(seed, done)
     rows = [json.loads(line) for line in DONE.read_text().splitlines()]
+    counts = Counter(row["seed"] for row in rows)
+    rows = [row for row in rows if counts[row["seed"]] == len(STAGES)]
     write(sorted(rows, key=lambda row: (row["seed"], list(STAGES).index(row["stage"]))))
 
 
