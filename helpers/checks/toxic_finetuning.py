@@ -70,7 +70,7 @@ def key_head(answer: Callable[[int, int, int], int | None]) -> None:
 
     Taught in: toxic-finetuning
     """
-    faults = []
+    faults: list[str] = []
     for heads, groups in ((9, 3), (12, 12), (8, 1)):
         for head in range(heads):
             found, right = answer(head, heads, groups), head // (heads // groups)

@@ -22,6 +22,8 @@ from torch import Tensor, nn
 
 from helpers.models import FAMILIES, LanguageModel
 
+__all__ = ["Tape", "Wires", "Wiring"]
+
 Change = Callable[[Tensor], Tensor]
 
 
