@@ -240,7 +240,7 @@ class Table:
     >>> law.target.name, sorted(law.groups["race"].unique())[:2]
     ('ZFYA', ['Amerindian', 'Asian'])
 
-    Taught in: sae-derivation
+    Taught in: fair-regression
     """
 
     name: str
@@ -315,7 +315,7 @@ def load_table(name: str) -> Table:
     >>> data.load_table("law").features.shape
     (21791, 2)
 
-    Taught in: sae-derivation
+    Taught in: fair-regression
     """
     import pandas as pd
 

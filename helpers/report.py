@@ -86,6 +86,14 @@ VARIABLES = {
     "one bit": PALETTE["indigo"],
     "Laplace": PALETTE["brown"],
     "staircase": PALETTE["grey"],
+    "no processing": PALETTE["black"],
+    "ESVD": PALETTE["blue"],
+    "free vectors": PALETTE["vermilion"],
+    "barycentre": PALETTE["green"],
+    "parity reduction": PALETTE["pink"],
+    "noise": PALETTE["grey"],
+    "not white": PALETTE["vermilion"],
+    "white": PALETTE["blue"],
 }
 
 HOLDS, PARTLY, FAILS = "holds", "partly", "does not hold here"

@@ -139,11 +139,8 @@ def blind_spot(answer: Callable[[], tuple[Array, Array] | None]) -> None:
     if made is None:
         return verdict(_name(answer), UNWRITTEN)
     weight_OD, spread_DD = (np.asarray(part, dtype=float) for part in made)
-    if (
-        spread_DD.ndim != 2
-        or not np.allclose(spread_DD, spread_DD.T)
-        or weight_OD.shape[-1:] != spread_DD.shape[:1]
-    ):
+    square = spread_DD.ndim == 2 and spread_DD.shape == spread_DD.T.shape
+    if not (square and np.allclose(spread_DD, spread_DD.T) and weight_OD.shape[-1:] == spread_DD.shape[:1]):
         fault = "give a layer and a symmetric matrix with as many columns, in this order."
         return verdict(_name(answer), [fault])
     values_D, vectors_DD = np.linalg.eigh(spread_DD)

@@ -57,6 +57,8 @@ def ks_distance(values_N: Any, groups_N: Any) -> float:
     (1.0, 0.0)
     >>> ks_distance([10 * value + 3 for value in (1, 2, 3, 9)], ["a", "b", "a", "b"])  # scale is no matter
     0.5
+
+    Taught in: fair-regression
     """
     from itertools import combinations
 
@@ -91,6 +93,8 @@ def mean_gap(values_N: Any, groups_N: Any) -> float:
     --------
     >>> mean_gap([1.0, 3.0, 5.0, 7.0], ["a", "a", "b", "b"])
     4.0
+
+    Taught in: fair-regression
     """
     from fairlearn.metrics import MetricFrame, mean_prediction
 
@@ -167,6 +171,8 @@ def by_group(
     a          2.000000       2
     b          0.000000       1
     everybody  1.333333       3
+
+    Taught in: fair-regression
     """
     import pandas as pd
     from fairlearn.metrics import MetricFrame, count
@@ -202,6 +208,8 @@ def two_groups(groups_N: Any) -> tuple[Any, Any]:
     --------
     >>> two_groups(["b", "a", "b"])
     ('a', 'b')
+
+    Taught in: fair-regression
     """
     names = _names(np.asarray(groups_N))
     if len(names) != 2:
