@@ -12,7 +12,7 @@ import torch
 from helpers.sae import Schedule, fit
 from helpers.sae.training import step_loss
 from tools.bench import __main__ as bench
-from tools.bench import collection, machine, peers, training, worker
+from tools.bench import collection, fairness, machine, peers, training, worker
 from tools.bench.rows import Target, row, rows
 from tools.press.pages import Contents, fill
 from tools.press.project import PressError, Project
@@ -34,6 +34,7 @@ def samples(**changes):
     rest = {
         "collect": {"ours": [9.9, 9.8, 10.0], "hook": [10.0] * 3, "full": [5.0] * 3},
         "import": {"seconds": [0.02] * 3},
+        "fair": {"ours": [0.9, 1.0, 1.1], "reduction": [40.0] * 3},
         "collect_difference": {"difference": [0.0]},
         "check": {"SAELens, TopK": [1e-6], "dictionary_learning, ReLU": [2e-5]},
     }
@@ -97,6 +98,8 @@ def test_rows_hold_every_comparison_with_its_verdict():
     assert found["Held-out error at equal steps, against SAELens 2"]["ratio"] == pytest.approx(0.8)
     assert found["Activation collection, against a bare hook"]["holds"] is True
     assert found["Activation collection, against a full forward pass"]["holds"] is None
+    fair = found["Fair regression by post-processing, against training anew with a reduction of fairlearn"]
+    assert (fair["ratio"], fair["target"], fair["holds"]) == (1 / 40, "ratio ≤ 0.05", True)
     assert found["`import helpers`"]["target"] == "value ≤ 0.3"
     assert found["Codes and reconstructions of a file of SAELens, TopK"]["holds"] is True
     assert found["Codes and reconstructions of a file of dictionary_learning, ReLU"]["holds"] is False
@@ -330,7 +333,28 @@ def test_collectors_take_turns(monkeypatch):
     assert found == dict.fromkeys(collection.COLLECTORS, 2 * collection.TURN * 5 / 2)
 
 
-@pytest.mark.parametrize("name", [*bench.TRAINING, "collect", "collect_difference", "check", "prepare"])
+def test_fair_contenders_start_from_one_network_and_are_timed_apart(monkeypatch):
+    clock, fits = iter([10.0, 10.5, 20.0, 50.0]), []
+    plain = fairness.svd.fit
+    monkeypatch.setattr(fairness.svd, "fit", lambda *a, **b: fits.append(b) or plain(*a, epochs=1, **b))
+    monkeypatch.setattr(fairness.time, "perf_counter", lambda: next(clock))
+    assert fairness.measure(400, seed=1) == {"ours": 0.5, "reduction": 30.0}
+    weights = [given["weights_N"] for given in fits]
+    assert weights[0] is None  # the one that is post-processed
+    assert len(weights) > 3  # and one a round
+    assert all(given is not None for given in weights[1:])
+
+
+def test_students_are_those_of_the_chapter():
+    features, target, groups = fairness.students(20_000, seed=0)
+    assert features.shape == (19_567, 3)
+    assert set(groups) == {"Black", "White"}
+    assert 3 < target.mean() < 3.5
+
+
+@pytest.mark.parametrize(
+    "name", [*bench.TRAINING, "collect", "collect_difference", "check", "prepare", "fair"]
+)
 def test_every_contender_is_known_to_the_worker(name):
     assert name in training.CONTENDERS or worker.job(name) is not worker.train
 

@@ -64,7 +64,7 @@ def _tidy(value: float) -> float:
 
 def rows(samples: Samples, versions: Mapping[str, str]) -> list[Row]:
     """Return all rows."""
-    return [*_training(samples, versions), *_collection(samples), *_values(samples)]
+    return [*_training(samples, versions), *_collection(samples), _fairness(samples), *_values(samples)]
 
 
 def peers(versions: Mapping[str, str]) -> dict[str, str]:
@@ -102,6 +102,13 @@ def _collection(samples: Samples) -> list[Row]:
         row(f"{what} a bare hook", "tokens/s", found["ours"], against=found["hook"], target=bare),
         row(f"{what} a full forward pass", "tokens/s", found["ours"], against=found["full"]),
     ]
+
+
+def _fairness(samples: Samples) -> Row:
+    """Return the time of post-processing against that of training anew."""
+    found, cheap = samples["fair"], Target("ratio", "≤", 1 / 20)
+    name = "Fair regression by post-processing, against training anew with a reduction of fairlearn"
+    return row(name, "s", found["ours"], against=found["reduction"], target=cheap)
 
 
 def _speed(name: str, samples: Samples, against: str, target: Target) -> Row:

@@ -51,11 +51,18 @@ def collect(options: argparse.Namespace) -> Numbers:
     return collection.measure(tokens_BT[: options.collect_blocks])
 
 
+def fair(options: argparse.Namespace) -> Numbers:
+    """Post-process a network, and train it anew with a reduction."""
+    from tools.bench import fairness
+
+    return fairness.measure(options.fair_people, seed=options.seed)
+
+
 def job(contender: str) -> Callable[[argparse.Namespace], Numbers]:
     """Return what a contender's name stands for."""
     if contender.startswith("collect"):
         return collect
-    return {"prepare": prepare, "check": check}.get(contender, train)
+    return {"prepare": prepare, "check": check, "fair": fair}.get(contender, train)
 
 
 def pin(threads: int) -> None:
@@ -70,7 +77,7 @@ def parser() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("contender")
     options.add_argument("--file", type=Path, required=True)
-    for name in ("threads", "steps", "batch", "latents", "k", "seed", "collect-blocks"):
+    for name in ("threads", "steps", "batch", "latents", "k", "seed", "collect-blocks", "fair-people"):
         options.add_argument(f"--{name}", type=int, required=True)
     options.add_argument("--blocks", type=int)
     return options
