@@ -23,6 +23,7 @@ ROOMS = (
     "circuits",
     "compress",
     "data",
+    "directions",
     "fairness",
     "models",
     "privacy",
