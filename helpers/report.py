@@ -94,6 +94,11 @@ VARIABLES = {
     "noise": PALETTE["grey"],
     "not white": PALETTE["vermilion"],
     "white": PALETTE["blue"],
+    "pooled": PALETTE["grey"],
+    "learned groups": PALETTE["blue"],
+    "known groups": PALETTE["green"],
+    "true minority": PALETTE["vermilion"],
+    "larger pooled model": PALETTE["indigo"],
 }
 
 HOLDS, PARTLY, FAILS = "holds", "partly", "does not hold here"
