@@ -27,7 +27,7 @@ __all__ = [
 LABEL_WEIGHTS = ((1.5, -1.0, 0.0, 0.5), (-1.5, 1.0, 0.8, 0.5))  # of the majority's rule and the minority's
 LABEL_SHIFTS = (-0.3, 0.3)
 STEEPNESS = 3.0
-NEWTON_STEPS, FLAT = 100, 1e-9  # the most steps, and the slope at which they end
+NEWTON_STEPS, LEFT = 100, 1e-13  # the most steps, and the gain in nats at which they end
 
 
 @dataclass(frozen=True)
@@ -139,19 +139,19 @@ class Decoupled:
 
 
 def objective(
-    gate_NK: Float[Tensor, "people groups"],
-    loss_NK: Float[Tensor, "people groups"],
+    gate_NK: Float[Tensor, "*starts people groups"],
+    loss_NK: Float[Tensor, "*starts people groups"],
     *,
     pooled_N: Float[Tensor, "people"],
     rational: float = 1.0,
     envy: float = 1.0,
-) -> Float[Tensor, ""]:
+) -> Float[Tensor, "*starts"]:
     """Price a soft partition and its classifiers: (A-2), the book's derivation.
 
     Parameters
     ----------
     gate_NK : Tensor
-        Share of each person in each group, rows sum to 1.
+        Share of each person in each group, rows sum to 1. Several starts of a descent may stand in front.
     loss_NK : Tensor
         Loss of each person under each group's classifier, in nats.
     pooled_N : Tensor
@@ -180,13 +180,13 @@ def objective(
 
     Taught in: fairness-without-harm
     """
-    mass_K = gate_NK.sum(0).clamp(min=1e-12)  # an empty group has no risk, and no price
-    risk_KK = gate_NK.T @ loss_NK / mass_K[:, None]  # row: whose people; column: whose classifier
-    pooled_K = gate_NK.T @ pooled_N / mass_K
-    own_K = risk_KK.diagonal()
-    joint = (mass_K * own_K).sum() / len(gate_NK)
-    irrational = (own_K - pooled_K).clamp(min=0).sum()
-    envious = (own_K[:, None] - risk_KK).clamp(min=0).sum()
+    mass_K = gate_NK.sum(-2).clamp(min=1e-12)  # an empty group has no risk, and no price
+    risk_KK = gate_NK.mT @ loss_NK / mass_K[..., None]  # row: whose people; column: whose classifier
+    pooled_K = pooled_N @ gate_NK / mass_K
+    own_K = risk_KK.diagonal(dim1=-2, dim2=-1)
+    joint = (mass_K * own_K).sum(-1) / gate_NK.shape[-2]
+    irrational = (own_K - pooled_K).clamp(min=0).sum(-1)
+    envious = (own_K[..., None] - risk_KK).clamp(min=0).sum((-2, -1))
     return joint + rational * irrational + envy * envious
 
 
@@ -237,36 +237,33 @@ def fit(
     Taught in: fairness-without-harm
     """
     _check(x_ND, y_N, k)
-    x_ND, training, dice = x_ND.double(), training or Training(), torch.Generator().manual_seed(seed)
+    x_ND, training = x_ND.double(), training or Training()
     pooled_D = logistic(x_ND, y_N, ridge=training.ridge)
-    made = []
-    for _ in range(training.restarts):
-        gate_DK = _descend(x_ND, y_N, pooled_D, k, training, dice)
-        made.append(decouple(x_ND, y_N, gate_DK=gate_DK, pooled_D=pooled_D, ridge=training.ridge))
+    gates_RDK = _descend(x_ND, y_N, pooled_D, k, training, seed)
+    made = [decouple(x_ND, y_N, gate_DK=g_DK, pooled_D=pooled_D, ridge=training.ridge) for g_DK in gates_RDK]
     return min(made, key=lambda one: joint_risk(one, x_ND, y_N))
 
 
-def _descend(
-    x_ND: Tensor, y_N: Tensor, pooled_D: Tensor, k: int, training: Training, dice: torch.Generator
-) -> Tensor:
-    """Follow the gradient of (A-2) from one random start; return the gate."""
-    x_ND, sign_N = _with_one(x_ND), 2.0 * y_N - 1
-    shape = (x_ND.shape[1], k)
-    noise_DK, gate_DK = (torch.randn(shape, generator=dice, dtype=x_ND.dtype) for _ in range(2))
-    heads_DK = (pooled_D[:, None] + training.noise * noise_DK).requires_grad_()
-    gate_DK = (training.noise * gate_DK).requires_grad_()
+def _descend(x_ND: Tensor, y_N: Tensor, pooled_D: Tensor, k: int, training: Training, seed: int) -> Tensor:
+    """Follow the gradient of (A-2) from every start at once; return the gates (starts, features, groups)."""
+    x_ND, sign_N, dice = _with_one(x_ND), 2.0 * y_N - 1, torch.Generator().manual_seed(seed)
+    shape = (training.restarts, x_ND.shape[1], k)
+    noise_RDK, gate_RDK = (
+        training.noise * torch.randn(shape, generator=dice, dtype=x_ND.dtype) for _ in range(2)
+    )
+    heads_RDK = (pooled_D[:, None] + noise_RDK).requires_grad_()
     pooled_N = softplus(-sign_N * (x_ND @ pooled_D))
-    descent = torch.optim.Adam([gate_DK, heads_DK], lr=training.lr)
+    descent = torch.optim.Adam([gate_RDK.requires_grad_(), heads_RDK], lr=training.lr)
+    prices = {"rational": training.rational, "envy": training.envy}
     for step in range(training.steps):
-        gate_NK = (x_ND @ gate_DK / training.temperature(step)).softmax(1)
-        loss_NK = softplus(-sign_N[:, None] * (x_ND @ heads_DK))
-        loss = objective(
-            gate_NK, loss_NK, pooled_N=pooled_N, rational=training.rational, envy=training.envy
-        ) + training.ridge / 2 * (gate_DK[1:].square().sum() + heads_DK[1:].square().sum())
+        gate_RNK = (x_ND @ gate_RDK / training.temperature(step)).softmax(-1)
+        loss_RNK = softplus(-sign_N[:, None] * (x_ND @ heads_RDK))
+        squares = gate_RDK[:, 1:].square().sum() + heads_RDK[:, 1:].square().sum()
+        loss = objective(gate_RNK, loss_RNK, pooled_N=pooled_N, **prices).sum() + training.ridge / 2 * squares
         descent.zero_grad()
         loss.backward()
         descent.step()
-    return gate_DK.detach()
+    return gate_RDK.detach()
 
 
 def joint_risk(
@@ -341,11 +338,11 @@ def logistic(
     for _ in range(NEWTON_STEPS):
         miss_N = (-sign_N * (x_ND @ weights_D)).sigmoid()
         slope_D = price_D * weights_D - x_ND.T @ (sign_N * miss_N) / len(x_ND)
-        if slope_D.abs().max() < FLAT:
-            break
         curve_DD = (x_ND.T * (miss_N * (1 - miss_N))) @ x_ND / len(x_ND) + price_D.diag()
         step_D, length, before = torch.linalg.solve(curve_DD, slope_D), 1.0, loss(weights_D)
-        while loss(weights_D - length * step_D) > before and length > FLAT:
+        if slope_D @ step_D < LEFT:  # twice what is left to gain, in nats
+            break
+        while loss(weights_D - length * step_D) > before:
             length /= 2
         weights_D = weights_D - length * step_D
     return weights_D
@@ -548,6 +545,7 @@ def audit(
     pooled_N: Bool[Tensor, "people"],
     *,
     groups_N: Int[Tensor, "people"],
+    least: int = 1,
 ) -> Audit:
     """Test rationality and envy-freeness of every group, by paired one-sided tests.
 
@@ -559,6 +557,9 @@ def audit(
         Whether the pooled classifier is.
     groups_N : Tensor
         The group of each person, 0 to K - 1; a group may be empty.
+    least : int
+        People that a group must have to be judged, >= 1. Of a smaller one only the share is given, since a
+        gap of one or two people is noise. Say so where it is above 1.
 
     Returns
     -------
@@ -568,7 +569,7 @@ def audit(
     Raises
     ------
     ValueError
-        If there is nobody, or a group is not among the K.
+        If no group has that many people, or a group is not among the K.
 
     Notes
     -----
@@ -584,19 +585,19 @@ def audit(
     """
     k = wrong_NK.shape[1]
     groups_N = _known(groups_N, k, people=len(wrong_NK))
-    if not len(groups_N):
-        raise ValueError("nobody is there to audit: give at least one person")
+    size_K = groups_N.bincount(minlength=k)
+    if not (size_K >= max(1, least)).any():
+        raise ValueError(f"{len(groups_N)} people are too few to judge: a group must have at least {least}")
     error_KK, p_KK = np.full((k, k), np.nan), np.full((k, k), np.nan)
     pooled_K, p_K = np.full(k, np.nan), np.full(k, np.nan)
-    for group in groups_N.unique().tolist():
+    for group in (size_K >= max(1, least)).nonzero()[:, 0].tolist():
         wrong_RK, pooled_R = wrong_NK[groups_N == group], pooled_N[groups_N == group]
         error_KK[group] = wrong_RK.double().mean(0)
         pooled_K[group] = pooled_R.double().mean()
         p_K[group] = mcnemar(wrong_RK[:, group], pooled_R)
         for other in set(range(k)) - {group}:
             p_KK[group, other] = mcnemar(wrong_RK[:, group], wrong_RK[:, other])
-    share_K = groups_N.bincount(minlength=k).double() / len(groups_N)
-    return Audit(share_K.numpy(), error_KK, pooled_K, p_K, p_KK)
+    return Audit((size_K.double() / len(groups_N)).numpy(), error_KK, pooled_K, p_K, p_KK)
 
 
 def mcnemar(ours_N: Bool[Tensor, "people"], theirs_N: Bool[Tensor, "people"]) -> float:
