@@ -318,7 +318,12 @@ def logistic(
     Returns
     -------
     Tensor
-        Weights, the intercept first, in the features' own precision.
+        Weights, the intercept first, in double precision.
+
+    Raises
+    ------
+    ValueError
+        If a feature is NaN or infinite, nobody is there, or the ridge is not above 0.
 
     Examples
     --------
@@ -327,6 +332,9 @@ def logistic(
 
     Taught in: fairness-without-harm
     """
+    _check(x_ND, y_N)
+    if ridge <= 0:
+        raise ValueError(f"ridge = {ridge}: it must be above zero, or weights may grow without end")
     x_ND, sign_N = _with_one(x_ND.double()), 2.0 * y_N - 1
     price_D = torch.full((x_ND.shape[1],), ridge, dtype=torch.float64)
     price_D[0] *= 1e-3

@@ -328,6 +328,8 @@ def with_nan():
     ("call", "message"),
     [
         (lambda x, y, a: dafh.fit(*with_nan()), "features of 1 people hold NaN"),
+        (lambda x, y, a: dafh.logistic(*with_nan()), "features of 1 people hold NaN"),
+        (lambda x, y, a: dafh.logistic(x, y, ridge=0.0), "ridge = 0"),
         (lambda x, y, a: dafh.fit(x, y, k=21), "k = 21 groups for 20 people"),
         (lambda x, y, a: dafh.fit(x, y, k=0), "k = 0"),
         (lambda x, y, a: dafh._check(x, y[:-1]), "20 rows of features and 19 labels"),
