@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from helpers.circuits import activations, exact, ioi, word_model
 from helpers.sae import Schedule, fit
 from helpers.sae.training import step_loss
 from tools.bench import __main__ as bench
-from tools.bench import collection, fairness, machine, peers, training, worker
+from tools.bench import collection, fairness, machine, patching, peers, training, worker
 from tools.bench.rows import Target, row, rows
 from tools.press.pages import Contents, fill
 from tools.press.project import PressError, Project
@@ -35,6 +36,13 @@ def samples(**changes):
         "collect": {"ours": [9.9, 9.8, 10.0], "hook": [10.0] * 3, "full": [5.0] * 3},
         "import": {"seconds": [0.02] * 3},
         "fair": {"ours": [0.9, 1.0, 1.1], "reduction": [40.0] * 3},
+        "patch": {
+            "exact": [3.0] * 3,
+            "estimated": [180.0, 200.0, 190.0],
+            "passes": [0.5] * 3,
+            "r_relp": [0.96, 0.95, 0.98],
+            "r_gradient": [0.9] * 3,
+        },
         "collect_difference": {"difference": [0.0]},
         "check": {"SAELens, TopK": [1e-6], "dictionary_learning, ReLU": [2e-5]},
     }
@@ -103,6 +111,30 @@ def test_rows_hold_every_comparison_with_its_verdict():
     assert found["`import helpers`"]["target"] == "value ≤ 0.3"
     assert found["Codes and reconstructions of a file of SAELens, TopK"]["holds"] is True
     assert found["Codes and reconstructions of a file of dictionary_learning, ReLU"]["holds"] is False
+
+
+def test_estimates_are_judged_by_speed_and_by_agreement():
+    found = by_name(rows(samples(), VERSIONS))
+    fast = found["Attention heads by RelP, against exact patching one by one"]
+    assert fast["ratio"] == pytest.approx(190 / 3)
+    assert fast["holds"] is True
+    assert found["Exact patching of one attention head"]["holds"] is True
+    assert found["Attention heads by RelP"]["holds"] is False
+    assert found["Attention heads by the plain gradient"]["holds"] is None
+
+
+def test_patching_is_measured_on_one_head_of_each_layer(monkeypatch):
+    made = word_model(n_layers=3)
+    monkeypatch.setattr(patching.models, "load_model", lambda _: made)
+    monkeypatch.setattr(patching, "STRONGEST", 4)
+    found = patching.measure(4, seed=1)
+    assert set(found) == {"exact", "estimated", "passes", "r_gradient", "r_relp"}
+    assert min(found["exact"], found["estimated"], found["passes"]) > 0
+    prompts = ioi(made, n=4, seed=1)
+    other = activations(made, prompts, corrupted=True)
+    known_LH = exact(made, prompts, other).heads_LH
+    perfect = patching.agreement(made, prompts, other, {"relp": known_LH}, known_LH)
+    assert perfect["r_relp"] == pytest.approx(1.0, abs=1e-4)
 
 
 def test_worse_error_is_not_reached():
@@ -353,7 +385,7 @@ def test_students_are_those_of_the_chapter():
 
 
 @pytest.mark.parametrize(
-    "name", [*bench.TRAINING, "collect", "collect_difference", "check", "prepare", "fair"]
+    "name", [*bench.TRAINING, "collect", "collect_difference", "check", "prepare", "fair", "patch"]
 )
 def test_every_contender_is_known_to_the_worker(name):
     assert name in training.CONTENDERS or worker.job(name) is not worker.train

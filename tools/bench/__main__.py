@@ -38,12 +38,14 @@ class Settings:
     k: int = 32
     collect_blocks: int = 64
     fair_people: int = 20_000
+    patch_prompts: int = 32
     blocks: int | None = 240
 
 
 QUICK = Settings(
-    repeats=2, threads=1, steps=4, batch=512, latents=1024, collect_blocks=8, fair_people=400, blocks=40
-)
+    repeats=2, threads=1, steps=4, batch=512, latents=1024, collect_blocks=8, fair_people=400,
+    patch_prompts=4, blocks=40,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,7 @@ def once(bench: Bench, repeat: int) -> dict[str, dict[str, float]]:
     """Measure all contenders in turn; each repeat starts with another one."""
     found = {}
     first = repeat % len(TRAINING)
-    for contender in (*TRAINING[first:], *TRAINING[:first], "collect", "fair"):
+    for contender in (*TRAINING[first:], *TRAINING[:first], "collect", "fair", "patch"):
         found[contender] = say(contender, bench.work(contender, seed=repeat))
     seconds = float(bench.run(sys.executable, "-c", IMPORT))
     return {**found, "import": say("import", {"seconds": seconds})}

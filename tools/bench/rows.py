@@ -64,7 +64,8 @@ def _tidy(value: float) -> float:
 
 def rows(samples: Samples, versions: Mapping[str, str]) -> list[Row]:
     """Return all rows."""
-    return [*_training(samples, versions), *_collection(samples), _fairness(samples), *_values(samples)]
+    cost = [*_training(samples, versions), *_collection(samples), _fairness(samples), *_patching(samples)]
+    return [*cost, *_values(samples)]
 
 
 def peers(versions: Mapping[str, str]) -> dict[str, str]:
@@ -109,6 +110,19 @@ def _fairness(samples: Samples) -> Row:
     found, cheap = samples["fair"], Target("ratio", "≤", 1 / 20)
     name = "Fair regression by post-processing, against training anew with a reduction of fairlearn"
     return row(name, "s", found["ours"], against=found["reduction"], target=cheap)
+
+
+def _patching(samples: Samples) -> list[Row]:
+    """Return the cost of patching a head, and of estimating all, and whether the estimate is right."""
+    found, what = samples["patch"], "Attention heads by RelP, against exact patching one by one"
+    fast, cheap, right = Target("ratio", "≥", 50), Target("value", "≤", 1.3), Target("value", "≥", 0.97)
+    agree = "correlation with exact patching"
+    return [
+        row(what, "heads/s", found["estimated"], against=found["exact"], target=fast),
+        row("Exact patching of one attention head", "forward passes", found["passes"], target=cheap),
+        row("Attention heads by RelP", agree, found["r_relp"], target=right),
+        row("Attention heads by the plain gradient", agree, found["r_gradient"]),
+    ]
 
 
 def _speed(name: str, samples: Samples, against: str, target: Target) -> Row:

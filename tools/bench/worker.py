@@ -58,11 +58,18 @@ def fair(options: argparse.Namespace) -> Numbers:
     return fairness.measure(options.fair_people, seed=options.seed)
 
 
+def patch(options: argparse.Namespace) -> Numbers:
+    """Patch attention heads exactly, and estimate all of them."""
+    from tools.bench import patching
+
+    return patching.measure(options.patch_prompts, seed=options.seed)
+
+
 def job(contender: str) -> Callable[[argparse.Namespace], Numbers]:
     """Return what a contender's name stands for."""
     if contender.startswith("collect"):
         return collect
-    return {"prepare": prepare, "check": check, "fair": fair}.get(contender, train)
+    return {"prepare": prepare, "check": check, "fair": fair, "patch": patch}.get(contender, train)
 
 
 def pin(threads: int) -> None:
@@ -77,7 +84,8 @@ def parser() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("contender")
     options.add_argument("--file", type=Path, required=True)
-    for name in ("threads", "steps", "batch", "latents", "k", "seed", "collect-blocks", "fair-people"):
+    sizes = ("steps", "batch", "latents", "k", "collect-blocks", "fair-people", "patch-prompts")
+    for name in ("threads", "seed", *sizes):
         options.add_argument(f"--{name}", type=int, required=True)
     options.add_argument("--blocks", type=int)
     return options
