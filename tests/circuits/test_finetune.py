@@ -112,5 +112,6 @@ def test_every_step_is_adams(lm, prompts):
         adam.zero_grad()
         loss.backward()
         adam.step()
-    for one, other in zip(found.model.parameters(), model.parameters(), strict=True):
-        assert torch.allclose(one, other, atol=1e-4)
+    # keys' biases have no gradient but noise, which Adam blows up; so compare what the models say
+    said, expected = (one(prompts.tokens_BT).logits for one in (found.model, model))
+    assert torch.allclose(said, expected, atol=1e-3)
