@@ -27,6 +27,7 @@ ROOMS = (
     "fairness",
     "models",
     "privacy",
+    "reflection",
     "report",
     "sae",
     "session",

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
-    "Dataset", "Table", "cache_dir", "describe", "fetch", "load_pairs", "load_scores", "load_study",
+    "Dataset", "Table", "cache_dir", "describe", "fetch", "load_pairs", "load_prompts", "load_scores",
+    "load_study",
     "load_table", "load_text", "names",
 ]  # fmt: skip
 
@@ -181,6 +182,37 @@ def load_pairs() -> Any:
     Taught in: sae-derivation
     """
     return json.loads(_bundled(describe("minimal-pairs")))
+
+
+def load_prompts(name: str) -> Any:
+    """Load a file of prompts that was written for one chapter.
+
+    Parameters
+    ----------
+    name : str
+        For instance ``"planted-mistakes"``.
+
+    Returns
+    -------
+    dict
+        The content of the file.
+
+    Raises
+    ------
+    ValueError
+        If the name is not a set of prompts, or the file does not match its hash.
+    FileNotFoundError
+        If the file is missing.
+
+    Examples
+    --------
+    >>> from helpers import data
+    >>> data.load_prompts("planted-mistakes")["facts"][0]
+    ['The day after Monday is {}.', 'Tuesday', 'Friday']
+
+    Taught in: self-reflection
+    """
+    return json.loads(_bundled(_of_kind(name, "prompts")))
 
 
 def load_study(name: str) -> dict[str, Any]:
