@@ -27,8 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Dataset", "Table", "cache_dir", "describe", "fetch", "load_pairs", "load_prompts", "load_scores",
-    "load_study",
-    "load_table", "load_text", "names",
+    "load_study", "load_table", "load_text", "names",
 ]  # fmt: skip
 
 

@@ -349,11 +349,11 @@ def test_a_probe_finds_what_is_there_and_nothing_in_noise():
 
 def test_groups_keep_twins_out_of_the_training_set():
     dice = torch.Generator().manual_seed(0)
-    place_GD, coin_G = torch.randn(40, 200, generator=dice), torch.rand(40, generator=dice) < 0.5
+    place_GD, coin_G = torch.randn(150, 200, generator=dice), torch.rand(150, generator=dice) < 0.5
     acts_ND, labels_N = place_GD.repeat(3, 1), coin_G.repeat(3)
-    groups_N = torch.arange(40).repeat(3)
-    assert reflection.probe(acts_ND, labels_N).auc == 1.0  # the twins give the label away
-    assert reflection.probe(acts_ND, labels_N, groups_N=groups_N).auc < 0.75
+    groups_N = torch.arange(150).repeat(3)
+    assert reflection.probe(acts_ND, labels_N).auc > 0.99  # the twins give the label away
+    assert reflection.probe(acts_ND, labels_N, groups_N=groups_N).auc < 0.7
 
 
 def test_too_few_rows_are_refused():
