@@ -316,6 +316,16 @@ def gives(text: str, message: str) -> bool:
     return re.search(".*?".join(map(re.escape, message.split("…"))), text, re.S) is not None
 
 
+def test_the_works_that_pages_cite_are_there() -> None:
+    from pybtex.database import parse_string
+
+    known = set(parse_string(read("book/references.bib"), "bibtex").entries)
+    quoted = re.findall(r"\{cite:\w+\}`([^`]+)`", "\n".join(pages().values()))
+    cited = {key.strip() for keys in quoted for key in keys.split(",")}
+    assert len(cited) > 20
+    assert cited - known == set()
+
+
 # Files
 
 
