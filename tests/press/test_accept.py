@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.press.conftest import Book
+from tests.press.conftest import CODE, PARAMETERS, Book
 from tools.press.accept import compare, report, tolerance
 
 
@@ -97,3 +97,11 @@ def test_an_old_run_is_not_compared(book: Book) -> None:
     code, out = book.press("compare", "--profile", "smoke")
     assert code == 1
     assert "no valid run of what stands here" in out
+
+
+def test_one_chapter_is_accepted_while_another_has_not_run(book: Book) -> None:
+    book.chapter("two", "md:# Two", PARAMETERS, CODE)
+    book.press("run", "--profile", "smoke", "one")
+    assert book.press("accept", "--profile", "smoke")[0] == 2
+    assert book.press("accept", "--profile", "smoke", "one")[0] == 0
+    assert [path.name for path in book.project.accepted("smoke").iterdir()] == ["one.json"]

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from nbformat import NotebookNode
 
-from tests.press.conftest import Book
+from tests.press.conftest import Book, notebook
 from tools.press.chapters import load_chapters
 from tools.press.lint import bare_prose, lint, lint_all
 from tools.press.new import new_chapter
@@ -186,3 +186,15 @@ def test_lint_all_is_the_exit_code(book: Book) -> None:
     code, out = book.press("lint")
     assert code == 1
     assert "one: the sections: `## The problem` is missing" in out
+
+
+def test_a_figure_label_may_stand_in_one_chapter_only(made: Book) -> None:
+    change(made, lambda nb: plant_figure(nb, "fig-two"))
+    assert not any("fig-" in str(fault) for fault in lint_all(made.project))
+    first = notebook("md:# One", "run.figure(f, caption='c', alt='a', name='fig-two')")
+    nbformat.write(first, load_chapters(made.project)[0].path)
+    assert any("'fig-two' stands in one too" in str(fault) for fault in lint_all(made.project))
+
+
+def plant_figure(source: NotebookNode, label: str) -> None:
+    cell(source, "result-code").update(source=f"run.figure(f, caption='c', alt='a', name='{label}')")

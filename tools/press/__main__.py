@@ -63,7 +63,7 @@ def do_accept(project: Project, given: argparse.Namespace) -> int:
     from tools.press.accept import accept
     from tools.press.readme import write_readme
 
-    slugs = accept(project, given.profile)
+    slugs = accept(project, given.profile, tuple(given.chapters))
     if given.profile == "book":
         write_readme(project)
     print(f"Accepted in {project.accepted(given.profile)}: {', '.join(slugs)}")
@@ -140,7 +140,10 @@ def parser() -> argparse.ArgumentParser:
     for name, command in (("run", do_run), ("book", do_book)):
         _add_run(_add(commands, name, command))
     for name, (profiled, profile) in PROFILED.items():
-        _add(commands, name, profiled).add_argument("--profile", choices=PROFILES, default=profile)
+        command = _add(commands, name, profiled)
+        command.add_argument("--profile", choices=PROFILES, default=profile)
+        if profiled is do_accept:
+            command.add_argument("chapters", nargs="*", metavar="SLUG", help="accept only these chapters")
     for name, plain in PLAIN.items():
         _add(commands, name, plain)
     chapter = _add(commands, "chapter", do_chapter)

@@ -34,9 +34,9 @@ class Difference:
         return [self.chapter, self.name, self.accepted, self.now, self.allowed]
 
 
-def accept(project: Project, profile: str) -> list[str]:
-    """Copy the ledgers of the last run to the accepted ones; return the slugs."""
-    chapters = load_chapters(project)
+def accept(project: Project, profile: str, slugs: tuple[str, ...] = ()) -> list[str]:
+    """Copy the ledgers of the last run to the accepted ones, of all chapters or of some; return the slugs."""
+    chapters = load_chapters(project, slugs)
     ledgers = current_ledgers(project, profile, chapters)
     if missing := [chapter.slug for chapter in chapters if chapter.slug not in ledgers]:
         raise PressError(

@@ -262,7 +262,31 @@ def lint_all(project: Project) -> list[Fault]:
     faults: list[Fault] = []
     for chapter in load_chapters(project):
         faults += lint(chapter, [one[chapter.slug] for one in known if chapter.slug in one])
+    return [*faults, *labels(load_chapters(project))]
+
+
+def labels(chapters: list[Chapter]) -> list[Fault]:
+    """Find figures of two chapters with one label: Sphinx would refer to either."""
+    first: dict[str, str] = {}
+    faults: list[Fault] = []
+    for chapter in chapters:
+        for label, where in _figures(chapter):
+            owner = first.setdefault(label, chapter.slug)
+            if owner != chapter.slug:
+                faults.append(Fault(chapter.slug, where, f"the figure label {label!r} stands in {owner} too"))
     return faults
+
+
+def _figures(chapter: Chapter) -> Found:
+    try:
+        notebook = chapter.notebook()
+    except PressError:
+        return  # a fault that `lint` has named
+    for cell in code_cells(notebook):
+        for call in _calls(cell):
+            for word in call.keywords:
+                if _called(call) in ("run.figure", "run.explore") and word.arg == "name":
+                    yield ast.literal_eval(word.value), _at(cell)
 
 
 def _at(cell: NotebookNode) -> str:
