@@ -53,10 +53,10 @@ SPLICED = ("original", "retrained", "wanda-0.25", "wanda-0.5", "random-0.5", "ot
 Compress = Callable[[LanguageModel, Tensor], tuple[LanguageModel, compress.Report]]
 COMPRESSIONS: dict[str, Compress] = {
     "wanda": lambda lm, text_BT: compress.wanda(lm, text_BT, sparsity=0.5),
+    "int4": lambda lm, _: compress.round_to_nearest(lm, bits=4, group=64),
     "2:4": lambda lm, text_BT: compress.wanda(lm, text_BT, n=2, m=4),
     "magnitude": lambda lm, _: compress.magnitude(lm, sparsity=0.5),
     "int8": lambda lm, _: compress.round_to_nearest(lm, bits=8),
-    "int4": lambda lm, _: compress.round_to_nearest(lm, bits=4, group=64),
 }
 
 
@@ -77,13 +77,10 @@ class Unit:
 
 
 def plan() -> Iterator[Unit]:
-    """List the units: everything for Wanda, the residual stream for the others, JumpReLU at one layer."""
-    for part, layer, seed in itertools.product(PARTS, LAYERS, SEEDS):
-        yield Unit("wanda", layer, part, "topk", seed)
-    for part, seed in itertools.product(PARTS[:2], SEEDS):
-        yield Unit("wanda", LAYERS[-1], part, "jumprelu", seed)
-    for name, layer, seed in itertools.product(list(COMPRESSIONS)[1:], LAYERS, SEEDS):
-        yield Unit(name, layer, "resid", "topk", seed)
+    """List the units. The page asks for these; any other compression, part or operator can be added."""
+    for layer, seed in itertools.product(LAYERS, SEEDS):
+        yield Unit("wanda", layer, "resid", "topk", seed)
+    yield Unit("wanda", LAYERS[0], "mlp", "topk", SEEDS[0])
 
 
 @dataclass(frozen=True)
@@ -103,11 +100,11 @@ class Reader:
         return self.frames[site]
 
 
-def read(lm: LanguageModel, tokens_BT: Tensor) -> Reader:
+def read(lm: LanguageModel, tokens_BT: Tensor, *, training: bool = True) -> Reader:
     """Collect activations at all sites. Massive ones leave the training set; test rows stay in step."""
     test = torch.arange(len(tokens_BT)) % 8 == 0
     sites = [Site(layer, part) for layer in LAYERS for part in PARTS]
-    train = trace.collect(lm, tokens_BT[~test], sites=sites)
+    train = trace.collect(lm, tokens_BT[~test], sites=sites) if training else {}
     train = {site: acts_ND[~trace.massive(acts_ND)] for site, acts_ND in train.items()}
     held_out = trace.collect(lm, tokens_BT[test], sites=sites)
     return Reader(lm, train, held_out, tokens_BT[test][::7][:3], {})
@@ -125,10 +122,15 @@ def train(
     return sae, time.perf_counter() - began
 
 
+def place(unit: Unit, site: Site) -> Path:
+    """Say where the SAE of the original model is kept."""
+    return FOLDER / f"{unit.operator}-{site}-{unit.seed}.safetensors"
+
+
 def original(unit: Unit, base: Reader, site: Site | None = None) -> SparseAutoencoder:
     """Give the SAE of the original model, from disk if it was trained before."""
     site = site or unit.site
-    path = FOLDER / f"{unit.operator}-{site}-{unit.seed}.safetensors"
+    path = place(unit, site)
     if not path.exists():
         train(unit, base.train[site])[0].save(path)
     return SparseAutoencoder.load(path)
@@ -264,7 +266,8 @@ def main() -> None:
     lm = models.load_model(models.EMBEDDED)
     blocks = models.tokenize_blocks(lm, data.load_text("pydoc-topics"))
     tokens_BT, calibration_BT, held_out_BT = blocks[::4], blocks[1::28], blocks[2::108]
-    base = read(lm, tokens_BT) if todo else None
+    afresh = any(unit.compression == "wanda" or not place(unit, unit.site).exists() for unit in todo)
+    base = read(lm, tokens_BT, training=afresh) if todo else None
     for name, shrink in COMPRESSIONS.items():
         units = [unit for unit in todo if unit.compression == name]
         if not units or base is None:
