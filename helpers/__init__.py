@@ -19,6 +19,7 @@ from typing import Any
 from helpers.session import Session, start
 
 ROOMS = (
+    "blocksparse",
     "checks",
     "circuits",
     "compress",

@@ -99,6 +99,15 @@ VARIABLES = {
     "known groups": PALETTE["green"],
     "true minority": PALETTE["vermilion"],
     "larger pooled model": PALETTE["indigo"],
+    "rank 1": PALETTE["vermilion"],
+    "rank 4": PALETTE["blue"],
+    "dense": PALETTE["black"],
+    "Kronecker factors": PALETTE["vermilion"],
+    "group lasso": PALETTE["blue"],
+    "elastic group lasso": PALETTE["pink"],
+    "block RigL": PALETTE["green"],
+    "iterative pruning": PALETTE["indigo"],
+    "random blocks": PALETTE["grey"],
 }
 
 HOLDS, PARTLY, FAILS = "holds", "partly", "does not hold here"
