@@ -25,6 +25,7 @@ ROOMS = (
     "compress",
     "data",
     "directions",
+    "ecg",
     "fairness",
     "models",
     "privacy",

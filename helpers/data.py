@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Dataset", "Table", "cache_dir", "describe", "fetch", "load_pairs", "load_prompts", "load_scores",
-    "load_study", "load_table", "load_text", "names",
+    "load_study", "load_table", "load_text", "load_weights", "names",
 ]  # fmt: skip
 
 
@@ -405,6 +405,41 @@ def load_scores() -> pd.DataFrame:
     import pandas as pd
 
     return pd.read_csv(io.BytesIO(_bundled(describe("transunion"))))
+
+
+def load_weights(name: str) -> Path:
+    """Find a file of trained weights that comes with the book, and check its hash.
+
+    Parameters
+    ----------
+    name : str
+        For instance ``"ecg-denoiser"``.
+
+    Returns
+    -------
+    Path
+        A safetensors file.
+
+    Raises
+    ------
+    ValueError
+        If the name is not one of weights, or the file does not match its hash.
+    FileNotFoundError
+        If the file is missing.
+
+    Examples
+    --------
+    >>> from helpers import data
+    >>> data.load_weights("ecg-denoiser").name
+    'ecg-denoiser.safetensors'
+
+    Taught in: ecg-denoising
+    """
+    entry = _of_kind(name, "weights")
+    if entry.file is None:
+        raise ValueError(f"the weights {name!r} come with a package, not as a file: {entry.made_by}")
+    _bundled(entry)
+    return _data_dir() / entry.file
 
 
 def fetch(url: str, sha256: str, name: str) -> Path:

@@ -108,6 +108,14 @@ VARIABLES = {
     "block RigL": PALETTE["green"],
     "iterative pruning": PALETTE["indigo"],
     "random blocks": PALETTE["grey"],
+    "multi-scale": PALETTE["vermilion"],
+    "single-scale": PALETTE["blue"],
+    "U-Net": PALETTE["green"],
+    "neurokit2": PALETTE["pink"],
+    "wavelet": PALETTE["indigo"],
+    "Savitzky-Golay": PALETTE["brown"],
+    "noisy": PALETTE["grey"],
+    "clean": PALETTE["black"],
 }
 
 HOLDS, PARTLY, FAILS = "holds", "partly", "does not hold here"

@@ -13,7 +13,7 @@ from helpers.circuits import activations, exact, ioi, word_model
 from helpers.sae import Schedule, fit
 from helpers.sae.training import step_loss
 from tools.bench import __main__ as bench
-from tools.bench import collection, fairness, machine, patching, peers, training, worker
+from tools.bench import collection, denoising, fairness, machine, patching, peers, training, worker
 from tools.bench.rows import Target, row, rows
 from tools.press.pages import Contents, fill
 from tools.press.project import PressError, Project
@@ -43,6 +43,7 @@ def samples(**changes):
             "r_relp": [0.96, 0.95, 0.98],
             "r_gradient": [0.9] * 3,
         },
+        "denoise": {"book": [300.0, 280.0, 320.0], "paper": [90.0] * 3},
         "collect_difference": {"difference": [0.0]},
         "check": {"SAELens, TopK": [1e-6], "dictionary_learning, ReLU": [2e-5]},
     }
@@ -135,6 +136,24 @@ def test_patching_is_measured_on_one_head_of_each_layer(monkeypatch):
     known_LH = exact(made, prompts, other).heads_LH
     perfect = patching.agreement(made, prompts, other, {"relp": known_LH}, known_LH)
     assert perfect["r_relp"] == pytest.approx(1.0, abs=1e-4)
+
+
+def test_denoising_is_judged_by_its_speed():
+    found = by_name(rows(samples(), VERSIONS))
+    assert found["Denoising a recording of two leads, the book's model"]["holds"] is True
+    assert found["Denoising a recording of two leads, the authors' size"]["holds"] is False
+
+
+def test_denoising_is_timed_on_the_whole_recording_and_after_warming_up(monkeypatch):
+    clock, lengths = iter([10.0, 12.0]), []
+
+    def pretend(signal, rate):
+        lengths.append(signal.shape)
+
+    monkeypatch.setattr(denoising, "contenders", lambda: {"book": (pretend, 180)})
+    monkeypatch.setattr(denoising.time, "perf_counter", lambda: next(clock))
+    assert denoising.measure(90, seed=1) == {"book": 45.0}
+    assert lengths == [(2, 5400), (2, 16200)]
 
 
 def test_worse_error_is_not_reached():
@@ -385,7 +404,7 @@ def test_students_are_those_of_the_chapter():
 
 
 @pytest.mark.parametrize(
-    "name", [*bench.TRAINING, "collect", "collect_difference", "check", "prepare", "fair", "patch"]
+    "name", [*bench.TRAINING, "collect", "collect_difference", "check", "prepare", "fair", "patch", "denoise"]
 )
 def test_every_contender_is_known_to_the_worker(name):
     assert name in training.CONTENDERS or worker.job(name) is not worker.train

@@ -65,11 +65,19 @@ def patch(options: argparse.Namespace) -> Numbers:
     return patching.measure(options.patch_prompts, seed=options.seed)
 
 
+def denoise(options: argparse.Namespace) -> Numbers:
+    """Denoise a long recording."""
+    from tools.bench import denoising
+
+    return denoising.measure(options.ecg_seconds, seed=options.seed)
+
+
 def job(contender: str) -> Callable[[argparse.Namespace], Numbers]:
     """Return what a contender's name stands for."""
     if contender.startswith("collect"):
         return collect
-    return {"prepare": prepare, "check": check, "fair": fair, "patch": patch}.get(contender, train)
+    jobs = {"prepare": prepare, "check": check, "fair": fair, "patch": patch, "denoise": denoise}
+    return jobs.get(contender, train)
 
 
 def pin(threads: int) -> None:
@@ -84,7 +92,16 @@ def parser() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("contender")
     options.add_argument("--file", type=Path, required=True)
-    sizes = ("steps", "batch", "latents", "k", "collect-blocks", "fair-people", "patch-prompts")
+    sizes = (
+        "steps",
+        "batch",
+        "latents",
+        "k",
+        "collect-blocks",
+        "fair-people",
+        "patch-prompts",
+        "ecg-seconds",
+    )
     for name in ("threads", "seed", *sizes):
         options.add_argument(f"--{name}", type=int, required=True)
     options.add_argument("--blocks", type=int)
