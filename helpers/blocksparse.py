@@ -253,7 +253,7 @@ def factorise(
 
     Each block becomes a row of a matrix, whose singular value decomposition gives the factors: no other
     factors of that rank are nearer in Frobenius norm. S holds what scale there is: the A_i have length one
-    at every block, the B_i are orthogonal and of norm one, so |S_ab| is the norm of block (a, b).
+    at every block, the B_i are orthogonal and of norm one, so ``|S_ab|`` is the norm of block (a, b).
 
     Parameters
     ----------
