@@ -31,12 +31,12 @@ def rmse(
 
     Parameters
     ----------
-    clean_CT, found_CT : Float[ndarray, "*batch lead sample"]
+    clean_CT, found_CT : Float[ndarray, "batch lead sample"]
         What it should be, and what it is.
 
     Returns
     -------
-    Float[ndarray, "*batch"]
+    Float[ndarray, "batch"]
         In the unit of the signal; 10^0.2 = 1.585 for a signal of variance 1 with noise at -4 dB.
 
     References

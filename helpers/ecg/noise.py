@@ -130,16 +130,16 @@ def mix(
 
     Parameters
     ----------
-    clean_BCT, noise_BCT : Float[ndarray, "*batch lead sample"]
+    clean_BCT, noise_BCT : Float[ndarray, "batch lead sample"]
         Signals and noise of one shape.
-    snr_B : Float[ndarray, "*batch"] or float
+    snr_B : Float[ndarray, "batch"] or float
         The ratio, dB; one for all or one each.
     around : int
         Samples at either end that get the same noise but do not count for the ratio.
 
     Returns
     -------
-    Float[ndarray, "*batch lead sample"]
+    Float[ndarray, "batch lead sample"]
         ``x + n sqrt(mean(x^2) / (mean(n^2) 10^(snr / 10)))``.
 
     Raises
@@ -179,12 +179,12 @@ def snr(
 
     Parameters
     ----------
-    clean_BCT, found_BCT : Float[ndarray, "*batch lead sample"]
+    clean_BCT, found_BCT : Float[ndarray, "batch lead sample"]
         What it should be, and what it is.
 
     Returns
     -------
-    Float[ndarray, "*batch"]
+    Float[ndarray, "batch"]
         ``10 log10(mean(x^2) / mean((x - found)^2))``; what is right to the last digit counts as 100.
 
     References
