@@ -293,3 +293,15 @@ def test_a_table_that_is_not_there_says_what_to_install(monkeypatch: Any, tmp_pa
 def test_a_text_is_not_a_table() -> None:
     with pytest.raises(ValueError, match="expected a table: adult, compas"):
         data.load_table("sampled")
+
+
+def test_weights_are_checked_before_use():
+    path = data.load_weights("ecg-denoiser")
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == data.describe("ecg-denoiser").sha256
+
+
+def test_weights_of_a_package_are_no_file():
+    with pytest.raises(ValueError, match="come with a package"):
+        data.load_weights("smollm2-135m")
+    with pytest.raises(ValueError, match="expected a weights"):
+        data.load_weights("law")
