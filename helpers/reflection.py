@@ -380,6 +380,7 @@ def make_organism(*, n_layers: int = 4, d_model: int = 64, seed: int = 0) -> Lan
         raise ValueError(f"d_model is {d_model}; expected a multiple of 4, the number of heads")
     config = GPT2Config(
         n_layer=n_layers, n_embd=d_model, n_head=4, n_positions=64, vocab_size=len(SYMBOLS),
+        activation_function="gelu_pytorch_tanh",  # the same function as gpt2's, in one step
         resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, bos_token_id=END, eos_token_id=END,
     )  # fmt: skip
     with torch.random.fork_rng(devices=[]):
@@ -594,19 +595,21 @@ def sample(
     draws_BT = torch.rand(batch, longest, generator=_dice(seed, "samples"))
     out_BT = torch.full((batch, longest), END)
     out_BT[:, :start] = prompts_BT
+    rows_B = (out_BT[:, start - 1] != END).nonzero()[:, 0]  # the traces that go on
     cache = None
-    if start > 1:
-        cache = lm.model(prompts_BT[:, :-1].to(lm.device), use_cache=True).past_key_values
+    if start > 1 and len(rows_B):
+        cache = lm.model(out_BT[rows_B, : start - 1].to(lm.device), use_cache=True).past_key_values
     with _changed(lm, site, change):
         for place in range(start, longest):
-            last_B1 = out_BT[:, place - 1 : place].to(lm.device)
-            said = lm.model(last_B1, past_key_values=cache, use_cache=True)
-            cache = said.past_key_values
-            drawn_B = _draw(said.logits[:, -1], bias, draws_BT[:, place])
-            ended_B = out_BT[:, place - 1] == END
-            out_BT[:, place] = torch.where(ended_B, END, drawn_B)
-            if bool((out_BT[:, place] == END).all()):
+            if not len(rows_B):
                 break
+            last_B1 = out_BT[rows_B, place - 1 : place].to(lm.device)
+            said = lm.model(last_B1, past_key_values=cache, use_cache=True)
+            drawn_B = _draw(said.logits[:, -1], bias, draws_BT[rows_B, place])
+            out_BT[rows_B, place] = drawn_B
+            on_B = (drawn_B != END).nonzero()[:, 0]
+            cache, rows_B = said.past_key_values, rows_B[on_B]
+            cache.batch_select_indices(on_B.to(lm.device))
     return out_BT
 
 
