@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
-    "Dataset", "Table", "cache_dir", "describe", "fetch", "load_pairs", "load_prompts", "load_scores",
-    "load_study", "load_table", "load_text", "load_weights", "names",
+    "Dataset", "Table", "cache_dir", "describe", "fetch", "load_adapter", "load_pairs", "load_prompts",
+    "load_scores", "load_study", "load_table", "load_text", "load_weights", "names",
 ]  # fmt: skip
 
 
@@ -40,7 +40,7 @@ class Dataset:
     name : str
         The name that the loaders take.
     kind : str
-        ``"text"``, ``"prompts"``, ``"scores"``, ``"study"``, ``"table"`` or ``"weights"``.
+        ``"text"``, ``"prompts"``, ``"scores"``, ``"study"``, ``"table"``, ``"adapter"`` or ``"weights"``.
     source : str
         Who made it, and where it comes from.
     licence : str
@@ -189,7 +189,8 @@ def load_prompts(name: str) -> Any:
     Parameters
     ----------
     name : str
-        For instance ``"planted-mistakes"``.
+        For instance ``"planted-mistakes"``, or ``"refusal-prompts"``, which is ``[kind][split][topic]``
+        with requests of one line, in the splits ``adapter``, ``train``, ``validation`` and ``held_out``.
 
     Returns
     -------
@@ -212,6 +213,37 @@ def load_prompts(name: str) -> Any:
     Taught in: self-reflection
     """
     return json.loads(_bundled(_of_kind(name, "prompts")))
+
+
+def load_adapter(name: str) -> bytes:
+    """Load the matrices of an adapter, as they stand in its file.
+
+    Parameters
+    ----------
+    name : str
+        For instance ``"refusal"``.
+
+    Returns
+    -------
+    bytes
+        The content of a safetensors file.
+
+    Raises
+    ------
+    ValueError
+        If the name is not an adapter, or the file does not match its hash.
+    FileNotFoundError
+        If the file is missing.
+
+    Examples
+    --------
+    >>> from helpers import data
+    >>> data.describe("refusal").kind
+    'adapter'
+
+    Taught in: refusal
+    """
+    return _bundled(_of_kind(name, "adapter"))
 
 
 def load_study(name: str) -> dict[str, Any]:

@@ -83,6 +83,8 @@ class Candidate:
     >>> one = Candidate(-1, 12, torch.tensor([-4.0, -2.0]), torch.tensor([3.0]), torch.tensor([0.02]))
     >>> one.bypass, one.source
     (-3.0, (-1, 12))
+
+    Taught in: refusal
     """
 
     position: int
@@ -127,6 +129,8 @@ class Rate:
     --------
     >>> Rate(0.5, 0.2, 0.8, 10).interval
     (0.2, 0.8)
+
+    Taught in: refusal
     """
 
     share: float
@@ -161,6 +165,8 @@ class Agreement:
     >>> one = Agreement(0.9, torch.tensor([0.8]), torch.tensor([0.7]), torch.tensor([0.875]))
     >>> one.interval("corrected")
     (0.875, 0.875)
+
+    Taught in: refusal
     """
 
     same: float
@@ -209,6 +215,8 @@ def last_positions(
     >>> from helpers import directions, models
     >>> directions.last_positions(models.random_model(), ["good", "evening"], positions=2).shape
     torch.Size([2, 2, 2, 16])
+
+    Taught in: refusal
     """
     tokens_NT, lengths_N = trace.pad_texts(lm, texts)
     if positions < 1 or int(lengths_N.min()) <= positions:
@@ -253,6 +261,8 @@ def difference_of_means(
     --------
     >>> difference_of_means(torch.tensor([[1.0], [3.0]]), torch.tensor([[0.0]]))
     tensor([2.])
+
+    Taught in: refusal
     """
     if not (len(one) and len(other)):
         raise ValueError(f"{len(one)} and {len(other)} prompts were given; expected at least one of each")
@@ -284,6 +294,8 @@ def openings(lm: LanguageModel, words: Sequence[str]) -> Int[Tensor, "word"]:
     >>> from helpers.models import random_model
     >>> openings(random_model(), ["Sorry", "So"])  # one token a byte
     tensor([50])
+
+    Taught in: refusal
     """
     ids = [lm.tokenizer(word, add_special_tokens=False).input_ids for word in words]
     if not ids or not all(ids):
@@ -316,6 +328,8 @@ def log_odds(
     --------
     >>> log_odds(torch.tensor([[0.75, 0.25]]).log(), torch.tensor([0]))
     tensor([1.0986])
+
+    Taught in: refusal
     """
     others_V = torch.ones(logprobs_NV.shape[1], dtype=torch.bool)
     others_V[tokens] = False
@@ -342,6 +356,8 @@ def divergence(
     --------
     >>> divergence(torch.tensor([[0.5, 0.5]]).log(), torch.tensor([[0.75, 0.25]]).log())
     tensor([0.1438])
+
+    Taught in: refusal
     """
     return (logprobs_NV.exp() * (logprobs_NV - changed_NV)).sum(1).clamp(min=0)
 
@@ -370,6 +386,8 @@ def rate(scores_N: Float[Tensor, "prompt"], *, above: float = 0.0) -> Rate:
     --------
     >>> rate(torch.tensor([-1.0, -2.0, -3.0, 4.0])).share
     0.25
+
+    Taught in: refusal
     """
     from scipy.stats import binomtest
 
@@ -412,6 +430,8 @@ def ablation(lm: LanguageModel, direction_D: Direction, *, skip_first: int = 1) 
     >>> from helpers import directions, models
     >>> len(directions.ablation(models.random_model(n_layers=2), torch.ones(16)))
     6
+
+    Taught in: refusal
     """
     return [
         trace.ablate(trace.Site(layer, part), direction=direction_D, skip_first=skip_first)
@@ -448,6 +468,8 @@ def candidates(
     >>> made = candidates(torch.ones(3, 2, 4, 8), torch.zeros(3, 2, 4, 8), layers=(1, 2), positions=(-1,))
     >>> list(made)
     [(-1, 1), (-1, 2)]
+
+    Taught in: refusal
     """
     means_TLD = difference_of_means(positive_NTLD, negative_NTLD)
     depths = list(layers)
@@ -502,6 +524,8 @@ def judge(
     ...     tokens=torch.tensor([50]), unedited_NV=said)
     >>> found.source, found.kl >= 0
     ((-1, 0), True)
+
+    Taught in: refusal
     """
     without = ablation(lm, direction_D)
     both = trace.next_token(lm, [*harmful, *harmless], edits=without, batch_size=batch_size)
@@ -551,6 +575,8 @@ def select(
     >>> few = [Candidate(-1, 1, -3 * one, one, 0.5 * one), Candidate(-1, 2, -2 * one, one, 0.05 * one)]
     >>> select(few, layers=4).source
     (-1, 2)
+
+    Taught in: refusal
     """
     pool = list(judged)
     fit = [c for c in pool if c.kl <= kl_ceiling and c.induce >= 0 and c.layer < deepest * layers]
@@ -604,6 +630,8 @@ def reselect(
     >>> one = torch.ones(2)
     >>> reselect([Candidate(-1, 2, -2 * one, one, 0.05 * one)], layers=4, draws=5)
     Counter({(-1, 2): 5})
+
+    Taught in: refusal
     """
     if not judged:
         raise ValueError("reselect got no candidates; judge some first")
@@ -670,6 +698,8 @@ def agreement(
     >>> found = agreement(pair, pair, splits=20)
     >>> round(found.same, 3), bool(found.null.mean() < 1)
     (1.0, True)
+
+    Taught in: refusal
     """
     sizes, others = [len(half) for half in one], [len(half) for half in other]
     if sizes != others or min(sizes) < 4:
@@ -740,6 +770,8 @@ def writers(lm: LanguageModel, layer: int) -> dict[str, Matrix]:
     >>> from helpers import directions, models
     >>> {part: tuple(weight.shape) for part, weight in directions.writers(models.random_model(), 0).items()}
     {'attn': (16, 16), 'mlp': (16, 64)}
+
+    Taught in: refusal
     """
     if not 0 <= layer < lm.n_layers:
         raise ValueError(f"layer {layer} does not exist: {lm.name} has layers 0 to {lm.n_layers - 1}")
@@ -774,6 +806,8 @@ def project_out(weight_DI: Matrix, direction_D: Direction) -> Matrix:
     >>> project_out(torch.eye(2), torch.tensor([3.0, 0.0]))
     tensor([[0., 0.],
             [0., 1.]])
+
+    Taught in: refusal
     """
     return weight_DI - _along(weight_DI, direction_D)
 
@@ -806,6 +840,8 @@ def orthogonalise(lm: LanguageModel, direction_D: Direction) -> LanguageModel:
     >>> less = directions.orthogonalise(models.random_model(), torch.ones(16))
     >>> float(directions.writers(less, 1)["mlp"].sum(0).abs().max()) < 1e-5
     True
+
+    Taught in: refusal
     """
     model = copy.deepcopy(lm.model)
     changed = replace(lm, name=f"{lm.name}, orthogonalised", model=model)
@@ -838,6 +874,8 @@ def restore(pruned_DI: Matrix, direction_D: Direction, *, dense_DI: Matrix) -> M
     >>> restore(torch.zeros(2, 2), torch.tensor([1.0, 0.0]), dense_DI=torch.ones(2, 2))
     tensor([[1., 1.],
             [0., 0.]])
+
+    Taught in: refusal
     """
     return pruned_DI + _along(dense_DI - pruned_DI, direction_D)
 
@@ -863,6 +901,8 @@ def swap(pruned_DI: Matrix, direction_D: Direction, *, dense_DI: Matrix, drifted
     >>> swap(torch.ones(2, 1), r, dense_DI=2 * torch.ones(2, 1), drifted_D=c)
     tensor([[3.],
             [0.]])
+
+    Taught in: refusal
     """
     return project_out(pruned_DI, drifted_D) + _along(dense_DI, direction_D)
 
@@ -889,6 +929,8 @@ def amplify(pruned_DI: Matrix, direction_D: Direction, *, beta: float) -> Matrix
     >>> amplify(torch.ones(2, 1), torch.tensor([1.0, 0.0]), beta=1.0)
     tensor([[2.],
             [1.]])
+
+    Taught in: refusal
     """
     return pruned_DI + beta * _along(pruned_DI, direction_D)
 
@@ -918,6 +960,8 @@ def rotate(pruned_DI: Matrix, direction_D: Direction, *, drifted_D: Direction) -
     >>> rotate(torch.tensor([[0.0], [5.0]]), torch.tensor([1.0, 0.0]), drifted_D=torch.tensor([0.0, 1.0]))
     tensor([[5.],
             [0.]])
+
+    Taught in: refusal
     """
     r_D, c_D = normalize(direction_D, dim=0), normalize(drifted_D, dim=0)
     cosine = float(c_D @ r_D)

