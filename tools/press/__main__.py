@@ -140,10 +140,10 @@ def parser() -> argparse.ArgumentParser:
     for name, command in (("run", do_run), ("book", do_book)):
         _add_run(_add(commands, name, command))
     for name, (profiled, profile) in PROFILED.items():
-        command = _add(commands, name, profiled)
-        command.add_argument("--profile", choices=PROFILES, default=profile)
+        added = _add(commands, name, profiled)
+        added.add_argument("--profile", choices=PROFILES, default=profile)
         if profiled is do_accept:
-            command.add_argument("chapters", nargs="*", metavar="SLUG", help="accept only these chapters")
+            added.add_argument("chapters", nargs="*", metavar="SLUG", help="accept only these chapters")
     for name, plain in PLAIN.items():
         _add(commands, name, plain)
     chapter = _add(commands, "chapter", do_chapter)
