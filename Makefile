@@ -32,7 +32,7 @@ slides: $(ENV)  ## Make slides from the cells that are marked as slides
 	$(PY) -m tools.press run --profile $(PROFILE) && $(PY) -m tools.press slides --profile $(PROFILE)
 
 bench: $(ENV)  ## Measure against the peers, in an environment of their own
-	$(PY) -m tools.bench && $(PY) -m tools.bench.privacy
+	$(PY) -m tools.bench && $(PY) -m tools.bench.privacy && $(PY) -m tools.bench.blocks
 
 accept: $(ENV)  ## Take the numbers of the last run as the accepted ones (PROFILE=book or smoke)
 	$(PY) -m tools.press accept --profile $(PROFILE)
