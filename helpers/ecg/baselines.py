@@ -120,8 +120,10 @@ def wavelet(
     return pywt.waverec([slow, *details], name, mode="symmetric", axis=1)[:, :T]
 
 
-def without_wander(signal_CT: Float[Array, "lead sample"], *, rate: float) -> Float[Array, "lead sample"]:
-    """Take off what is slower than 0.5 Hz, forwards and backwards so that nothing is shifted.
+def without_wander(
+    signal_CT: Float[Array, "lead sample"], *, rate: float, below: float = 0.5
+) -> Float[Array, "lead sample"]:
+    """Take off what is slower than `below`, forwards and backwards so that nothing is shifted.
 
     Parameters
     ----------
@@ -129,6 +131,8 @@ def without_wander(signal_CT: Float[Array, "lead sample"], *, rate: float) -> Fl
         A recording, a second or longer.
     rate : float
         Samples a second.
+    below : float
+        Hz, below half the rate.
 
     Returns
     -------
@@ -145,7 +149,7 @@ def without_wander(signal_CT: Float[Array, "lead sample"], *, rate: float) -> Fl
 
     Taught in: ecg-denoising
     """
-    return sosfiltfilt(butter(2, 0.5, "highpass", fs=rate, output="sos"), signal_CT, axis=1)
+    return sosfiltfilt(butter(2, below, "highpass", fs=rate, output="sos"), signal_CT, axis=1)
 
 
 def savitzky_golay(

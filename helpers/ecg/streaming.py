@@ -8,8 +8,10 @@ from fractions import Fraction
 import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.signal import butter, resample_poly, sosfiltfilt
+from scipy.signal import resample_poly
 from torch import nn
+
+from helpers.ecg.baselines import without_wander
 
 __all__ = ["Denoiser", "fill_gaps", "windows"]
 
@@ -210,8 +212,7 @@ def _without_slow(whole_CT: Array, frequency: float, rate: float) -> Array:
     """Take off what is slower than a frequency; the mean stays. Too short a recording is left as it is."""
     if whole_CT.shape[1] < 16:
         return whole_CT
-    sections = butter(2, frequency, "highpass", fs=rate, output="sos")
-    return sosfiltfilt(sections, whole_CT, axis=1) + whole_CT.mean(1, keepdims=True)
+    return without_wander(whole_CT, rate=rate, below=frequency) + whole_CT.mean(1, keepdims=True)
 
 
 def _long_runs(missing_T: Array, longest: float) -> Array:
