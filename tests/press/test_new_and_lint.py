@@ -110,6 +110,9 @@ PLANTED = {
     "write `NAME: type = value": lambda nb: cell(nb, "parameters").update(
         source='PROFILE = "book"\nMODEL: str = "m"  # m\nSEED: int = 0  # s'
     ),
+    "MODEL names a language model, and none is loaded": lambda nb: cell(nb, "parameters").update(
+        source=cell(nb, "parameters").source.replace('MODEL: str = ""', 'MODEL: str = "smollm2-135m"')
+    ),
     "must be the bootstrap cell": lambda nb: cell(nb, "bootstrap").update(source="1"),
     'chapter="second"': lambda nb: cell(nb, "start").update(
         source='run = start(PROFILE, chapter="other", seed=SEED)'

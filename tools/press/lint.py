@@ -70,7 +70,7 @@ def lint(chapter: Chapter, ledgers: list[dict[str, Any]]) -> list[Fault]:
         notebook = chapter.notebook()
     except PressError as problem:
         return [Fault(chapter.slug, "the file", str(problem))]
-    checks = (cells, parameters, opening, calls, prose, sections, exercises, badge)
+    checks = (cells, parameters, opening, language_model, calls, prose, sections, exercises, badge)
     found = [(where, what) for check in checks for where, what in check(chapter, notebook)]
     found += glued(notebook, ledgers)
     return [Fault(chapter.slug, where, what) for where, what in found]
@@ -120,6 +120,13 @@ def opening(chapter: Chapter, notebook: NotebookNode) -> Found:
     words = {word.arg: ast.unparse(word.value) for call in starts for word in call.keywords}
     if words.get("chapter") != repr(chapter.slug) or words.get("seed") != "SEED":
         yield _at(first[2]), f'must be `run = start(PROFILE, chapter="{chapter.slug}", seed=SEED)`'
+
+
+def language_model(chapter: Chapter, notebook: NotebookNode) -> Found:
+    """Find verdicts that would be signed with a language model which the chapter never loads."""
+    named = re.search(r"^MODEL: str = \"smollm2", _code(notebook), re.M)
+    if named and "load_model(" not in _code(notebook):
+        yield "parameters", 'MODEL names a language model, and none is loaded: write MODEL: str = ""  # why'
 
 
 def calls(chapter: Chapter, notebook: NotebookNode) -> Found:
@@ -291,6 +298,10 @@ def _figures(chapter: Chapter) -> Found:
 
 def _at(cell: NotebookNode) -> str:
     return f"cell {cell.get('id')}"
+
+
+def _code(notebook: NotebookNode) -> str:
+    return "\n".join(cell.source for cell in code_cells(notebook))
 
 
 def _tree(cell: NotebookNode) -> ast.Module:
