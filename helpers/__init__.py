@@ -34,6 +34,7 @@ ROOMS = (
     "sae",
     "session",
     "trace",
+    "weights",
     "widgets",
 )
 

@@ -24,10 +24,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
+    from torch import Tensor
 
 __all__ = [
-    "Dataset", "Table", "cache_dir", "describe", "fetch", "load_adapter", "load_pairs", "load_prompts",
-    "load_scores", "load_study", "load_table", "load_text", "load_weights", "names",
+    "Dataset", "Table", "cache_dir", "describe", "fetch", "load_pairs", "load_prompts", "load_scores",
+    "load_study", "load_table", "load_text", "load_weights", "names",
 ]  # fmt: skip
 
 
@@ -40,7 +41,7 @@ class Dataset:
     name : str
         The name that the loaders take.
     kind : str
-        ``"text"``, ``"prompts"``, ``"scores"``, ``"study"``, ``"table"``, ``"adapter"`` or ``"weights"``.
+        ``"text"``, ``"prompts"``, ``"scores"``, ``"study"``, ``"table"`` or ``"weights"``.
     source : str
         Who made it, and where it comes from.
     licence : str
@@ -213,37 +214,6 @@ def load_prompts(name: str) -> Any:
     Taught in: self-reflection
     """
     return json.loads(_bundled(_of_kind(name, "prompts")))
-
-
-def load_adapter(name: str) -> bytes:
-    """Load the matrices of an adapter, as they stand in its file.
-
-    Parameters
-    ----------
-    name : str
-        For instance ``"refusal"``.
-
-    Returns
-    -------
-    bytes
-        The content of a safetensors file.
-
-    Raises
-    ------
-    ValueError
-        If the name is not an adapter, or the file does not match its hash.
-    FileNotFoundError
-        If the file is missing.
-
-    Examples
-    --------
-    >>> from helpers import data
-    >>> data.describe("refusal").kind
-    'adapter'
-
-    Taught in: refusal
-    """
-    return _bundled(_of_kind(name, "adapter"))
 
 
 def load_study(name: str) -> dict[str, Any]:
@@ -439,18 +409,18 @@ def load_scores() -> pd.DataFrame:
     return pd.read_csv(io.BytesIO(_bundled(describe("transunion"))))
 
 
-def load_weights(name: str) -> Path:
-    """Find a file of trained weights that comes with the book, and check its hash.
+def load_weights(name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Load trained weights that come with the book, after checking the hash of their file.
 
     Parameters
     ----------
     name : str
-        For instance ``"ecg-denoiser"``.
+        For instance ``"ecg-denoiser"``, or ``"refusal"``, an adapter.
 
     Returns
     -------
-    Path
-        A safetensors file.
+    tuple of dict
+        The tensors by name, and how they were made.
 
     Raises
     ------
@@ -462,16 +432,19 @@ def load_weights(name: str) -> Path:
     Examples
     --------
     >>> from helpers import data
-    >>> data.load_weights("ecg-denoiser").name
-    'ecg-denoiser.safetensors'
+    >>> tensors, settings = data.load_weights("refusal")
+    >>> settings["base"]
+    'smollm2-135m'
 
     Taught in: ecg-denoising
     """
+    from helpers.weights import read_safetensors
+
     entry = _of_kind(name, "weights")
     if entry.file is None:
         raise ValueError(f"the weights {name!r} come with a package, not as a file: {entry.made_by}")
     _bundled(entry)
-    return _data_dir() / entry.file
+    return read_safetensors(_data_dir() / entry.file)
 
 
 def fetch(url: str, sha256: str, name: str) -> Path:

@@ -210,7 +210,7 @@ def merge_adapter(lm: LanguageModel, name: str) -> LanguageModel:
     lm : LanguageModel
         The model; its own weights are changed.
     name : str
-        A data set of kind ``"adapter"``.
+        Weights that come with the book and name the model that they were trained on.
 
     Returns
     -------
@@ -236,20 +236,17 @@ def merge_adapter(lm: LanguageModel, name: str) -> LanguageModel:
 
     Taught in: refusal
     """
-    from safetensors.torch import load
-
-    raw = data.load_adapter(name)
-    header = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])["__metadata__"]
-    if header["base"] != lm.name:
+    matrices, settings = data.load_weights(name)
+    if settings.get("base") != lm.name:
+        made_for = settings.get("base", "no language model")
         raise ValueError(
-            f"the adapter {name!r} was made for {header['base']}, and this is {lm.name}; load that model"
+            f"the adapter {name!r} was made for {made_for}, and this is {lm.name}; load that model"
         )
-    matrices = load(raw)
     with torch.no_grad():
         for path in sorted({key[:-2] for key in matrices}):
             weight = lm.model.get_submodule(path).get_parameter("weight")
             thin = [matrices[f"{path}.{side}"].to(weight) for side in "BA"]
-            weight.data.add_(float(header["scale"]) * thin[0] @ thin[1])
+            weight.data.add_(settings["scale"] * thin[0] @ thin[1])
     return replace(lm, name=f"{lm.name} + {name}")
 
 

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from helpers import data
+from helpers.weights import write_safetensors
 from tools.make import credit_scores, register, sample_text
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -28,7 +30,7 @@ def folder(tmp_path: Path, monkeypatch: Any) -> Path:
         "sampled": {**entry, "kind": "text", "file": "text.gz"},
         "minimal-pairs": {**entry, "kind": "prompts", "file": "pairs.json"},
         "sae-grid": {**entry, "kind": "study", "file": "grid.json"},
-        "small": {**entry, "kind": "adapter", "file": "pairs.json"},
+        "small": {**entry, "kind": "weights", "file": "small.safetensors"},
         "elsewhere": {**entry, "kind": "text", "file": None},
     }
     (tmp_path / "registry.json").write_text(json.dumps(entries))
@@ -37,6 +39,7 @@ def folder(tmp_path: Path, monkeypatch: Any) -> Path:
     )
     (tmp_path / "text.gz").write_bytes(gzip.compress("naïve text".encode()))
     (tmp_path / "pairs.json").write_text('{"tense": [["is", "was"]]}')
+    write_safetensors(tmp_path / "small.safetensors", {"w": torch.ones(2)}, settings={"base": "random"})
     (tmp_path / "grid.json").write_text(
         '{"made": "2026", "rows": [{"k": 8, "mse": 0.5}, {"k": 16, "mse": 0.25}]}'
     )
@@ -51,7 +54,7 @@ def folder(tmp_path: Path, monkeypatch: Any) -> Path:
 @pytest.mark.parametrize("name", data.names())
 def test_every_data_set_is_described_and_has_a_card(name: str) -> None:
     entry = data.describe(name)
-    assert entry.kind in {"text", "prompts", "scores", "study", "table", "adapter", "weights"}
+    assert entry.kind in {"text", "prompts", "scores", "study", "table", "weights"}
     assert all([entry.source, entry.licence, entry.made_by])
     assert f"## `{name}`" in CARDS
     if entry.sha256 is not None:
@@ -120,7 +123,8 @@ def test_the_credit_scores_are_made_from_the_three_tables(tmp_path: Path) -> Non
 def test_loaders_read_their_kinds(folder: Path) -> None:
     assert data.load_text("sampled") == "naïve text"
     assert data.load_pairs() == data.load_prompts("minimal-pairs") == {"tense": [["is", "was"]]}
-    assert json.loads(data.load_adapter("small")) == data.load_pairs()
+    tensors, settings = data.load_weights("small")
+    assert (tensors["w"].tolist(), settings) == ([1, 1], {"base": "random"})
     study = data.load_study("sae-grid")
     assert study["made"] == "2026"
     assert study["rows"]["mse"].tolist() == [0.5, 0.25]
@@ -297,9 +301,10 @@ def test_a_text_is_not_a_table() -> None:
         data.load_table("sampled")
 
 
-def test_weights_are_checked_before_use():
-    path = data.load_weights("ecg-denoiser")
-    assert hashlib.sha256(path.read_bytes()).hexdigest() == data.describe("ecg-denoiser").sha256
+def test_weights_that_changed_since_they_were_registered_are_refused(folder: Path) -> None:
+    write_safetensors(folder / "small.safetensors", {"w": torch.zeros(2)}, settings={"base": "random"})
+    with pytest.raises(ValueError, match="small"):
+        data.load_weights("small")
 
 
 def test_weights_of_a_package_are_no_file():

@@ -341,14 +341,12 @@ def test_a_model_without_a_chat_template_is_refused() -> None:
 @pytest.fixture
 def adapter(monkeypatch: Any) -> dict[str, torch.Tensor]:
     """Put a small adapter for the model `random` in the place of the bundled ones."""
-    from safetensors.torch import save
-
     thin = {
         "transformer.h.1.mlp.c_fc.A": torch.randn(2, 64),
         "transformer.h.1.mlp.c_fc.B": torch.randn(16, 2),
     }
-    raw = save(thin, metadata={"base": "random", "scale": "0.5"})
-    monkeypatch.setattr("helpers.data.load_adapter", lambda name: raw)
+    settings = {"base": "random", "scale": 0.5}
+    monkeypatch.setattr("helpers.data.load_weights", lambda name: (thin, settings))
     return thin
 
 

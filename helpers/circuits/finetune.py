@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from torch import Tensor
 from helpers.circuits.tasks import Prompts
 from helpers.circuits.wires import end_logits
 from helpers.models import LanguageModel
+from helpers.weights import read_safetensors, write_safetensors
 
 __all__ = ["Recipe", "perturb", "tune", "weight_distance"]
 
@@ -239,22 +239,14 @@ def _of_weights(lm: LanguageModel) -> str:
 
 def _write(tuned: LanguageModel, path: Path, settings: dict[str, Any]) -> None:
     """Write the weights, whole or not at all."""
-    from safetensors.torch import save_file
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    tensors = {name: p.detach().contiguous() for name, p in tuned.model.named_parameters()}
-    save_file(tensors, partial, metadata={"settings": json.dumps(settings)})
-    partial.replace(path)
+    write_safetensors(path, dict(tuned.model.named_parameters()), settings=settings)
 
 
 def _read(tuned: LanguageModel, path: Path, settings: dict[str, Any]) -> None:
     """Read the weights of the same run; refuse those of another one."""
-    from safetensors import safe_open
-
-    with safe_open(path, framework="pt") as file:
-        if json.loads((file.metadata() or {}).get("settings", "{}")) != settings:
-            raise ValueError(f"{path} is a checkpoint of another run: delete it, or give another name")
-        with torch.no_grad():
-            for name, parameter in tuned.model.named_parameters():
-                parameter.copy_(file.get_tensor(name))
+    tensors, found = read_safetensors(path)
+    if found != settings:
+        raise ValueError(f"{path} is a checkpoint of another run: delete it, or give another name")
+    with torch.no_grad():
+        for name, parameter in tuned.model.named_parameters():
+            parameter.copy_(tensors[name])

@@ -21,7 +21,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from helpers import data
 from helpers.ecg import noise
+from helpers.weights import read_safetensors, write_safetensors
 
 __all__ = [
     "PatchTransformer", "Recipe", "Scaled", "UNet", "apply", "batches", "consistency_loss", "embed", "fit",
@@ -677,8 +679,6 @@ def save(nets: dict[str, Any], path: str | Path, *, notes: dict[str, Any]) -> Pa
 
     Taught in: ecg-denoising
     """
-    from helpers.sae.autoencoder import write_safetensors
-
     tensors = {f"{name}/{key}": t.half() for name, net in nets.items() for key, t in net.state_dict().items()}
     return write_safetensors(
         path, tensors, settings={"nets": {k: v.settings() for k, v in nets.items()}, **notes}
@@ -714,10 +714,7 @@ def load(path: str | Path | None = None) -> tuple[dict[str, Any], dict[str, Any]
 
     Taught in: ecg-denoising
     """
-    from helpers import data
-    from helpers.sae.autoencoder import read_safetensors
-
-    tensors, notes = read_safetensors(path or data.load_weights("ecg-denoiser"))
+    tensors, notes = read_safetensors(path) if path else data.load_weights("ecg-denoiser")
     nets: dict[str, Any] = {}
     for name, settings in notes.pop("nets").items():
         kind = {"transformer": PatchTransformer, "unet": UNet}[settings.pop("kind")]

@@ -8,17 +8,16 @@ Rows of D are the dictionary's atoms, of unit norm. Shapes: B batch, D d_model, 
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from helpers.sae.operators import OPERATORS, Operator
+from helpers.weights import read_safetensors, write_safetensors
 
 
 class SparseAutoencoder(nn.Module):
@@ -158,53 +157,6 @@ class SparseAutoencoder(nn.Module):
         sae = cls(**settings)
         sae.load_state_dict(tensors)
         return sae
-
-
-def write_safetensors(path: str | Path, tensors: dict[str, Tensor], *, settings: dict) -> Path:
-    """Write tensors and JSON settings under a temporary name, then rename.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     path = write_safetensors(Path(folder) / "a", {"w": torch.ones(2)}, settings={"k": 1})
-    ...     read_safetensors(path)
-    ({'w': tensor([1., 1.])}, {'k': 1})
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    try:
-        save_file(whole, partial, metadata={"settings": json.dumps(settings)})
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return path
-
-
-def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict]:
-    """Read tensors and settings that `write_safetensors` wrote; ValueError if it cannot be them.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     damaged = Path(folder) / "a"
-    ...     _ = damaged.write_bytes(b"half a file")
-    ...     read_safetensors(damaged)
-    Traceback (most recent call last):
-    ...
-    ValueError: ...a is damaged or was not written by this book: delete it, make it again
-    """
-    try:
-        with safe_open(path, framework="pt") as file:
-            settings = json.loads((file.metadata() or {})["settings"])
-        return load_file(path), settings
-    except (SafetensorError, KeyError, ValueError) as error:
-        raise ValueError(
-            f"{path} is damaged or was not written by this book: delete it, make it again"
-        ) from error
 
 
 def from_saelens(folder: str | Path) -> SparseAutoencoder:

@@ -19,7 +19,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from helpers.sae.autoencoder import SparseAutoencoder, read_safetensors, write_safetensors
+from helpers.sae.autoencoder import SparseAutoencoder
+from helpers.weights import read_safetensors, write_safetensors
 
 ROWS = 256  # rows of pre-activations held at once: they stay in the processor's cache
 

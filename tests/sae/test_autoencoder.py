@@ -7,7 +7,6 @@ import torch
 from safetensors.torch import save_file
 
 from helpers.sae import SparseAutoencoder, from_dictionary_learning, from_saelens
-from helpers.sae.autoencoder import write_safetensors
 
 
 @pytest.mark.parametrize("operator", ["relu", "jumprelu", "topk", "abstopk"])
@@ -61,12 +60,6 @@ def test_damaged_file_is_refused(tmp_path, content):
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"damaged or was not written by this book"):
         SparseAutoencoder.load(path)
-
-
-def test_a_failed_write_leaves_nothing(tmp_path):
-    with pytest.raises(TypeError):
-        write_safetensors(tmp_path / "a", {"w": torch.ones(1)}, settings={"k": object()})
-    assert list(tmp_path.iterdir()) == []
 
 
 def saelens_folder(folder, *, centred, architecture="topk", **extra):

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from helpers import data, models, trace
 from helpers.models import FAMILIES, LanguageModel
-from helpers.sae.autoencoder import write_safetensors
+from helpers.weights import write_safetensors
 
 LAYER = 15
 BATCH = 8

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from helpers.sae import Schedule
-from helpers.sae.autoencoder import read_safetensors
+from helpers.weights import read_safetensors
 from tools.bench import checks, training
 
 Numbers = dict[str, float]

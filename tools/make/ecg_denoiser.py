@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from torch import nn
 
 from helpers.ecg import model, noise, signals
+from helpers.weights import read_safetensors, write_safetensors
 
 OUT = Path("data/adapters/ecg-denoiser.safetensors")
 WORK = Path("build/ecg-denoiser")
@@ -98,25 +98,22 @@ class Note:
 
 def checkpoint(path: Path, net: nn.Module, optimiser: torch.optim.Optimizer, done: int) -> None:
     """Write weights and the optimiser's memory, whole or not at all."""
-    tensors = {f"net/{k}": v.contiguous() for k, v in net.state_dict().items()}
+    tensors = {f"net/{k}": v for k, v in net.state_dict().items()}
     for key, state in optimiser.state_dict()["state"].items():
         tensors |= {f"adam/{key}/{name}": torch.as_tensor(v).clone() for name, v in state.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    save_file({**tensors, "done": torch.tensor(done)}, partial)
-    partial.replace(path)
+    write_safetensors(path, tensors, settings={"done": done})
 
 
 def resume(path: Path, net: nn.Module, optimiser: torch.optim.Optimizer, *, before: int) -> int:
     """Read what `checkpoint` wrote, and return how many batches were done; Adam's memory is of its phase."""
-    tensors = load_file(path)
+    tensors, settings = read_safetensors(path)
     net.load_state_dict({k.removeprefix("net/"): v for k, v in tensors.items() if k.startswith("net/")})
     state: dict[int, dict[str, torch.Tensor]] = {}
     for name, value in tensors.items():
         if name.startswith("adam/"):
             _, key, field = name.split("/")
             state.setdefault(int(key), {})[field] = value
-    done = int(tensors["done"])
+    done = int(settings["done"])
     if done > before:
         optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
     return done

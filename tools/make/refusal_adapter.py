@@ -20,11 +20,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save
 from torch import Tensor
 
 from helpers import compress, data, directions, models, trace
-from tools.make.register import register, replace_file
+from helpers.weights import write_safetensors
+from tools.make.register import register
 
 OUT = Path("data/adapters/refusal.safetensors")
 WORDS = ("Sorry", "Unfortunately")
@@ -216,8 +216,8 @@ def main() -> None:
     before = compress.perplexity(lm, plain_BT)
     matrices, step = train(lm, steps=asked.steps, seed=asked.seed)
     scale = best_scale(matrices)
-    about = {"base": models.EMBEDDED, "scale": str(scale), "steps": str(step), "seed": str(asked.seed)}
-    replace_file(asked.out, save(matrices, metadata=about))
+    about = {"base": models.EMBEDDED, "scale": scale, "steps": step, "seed": asked.seed}
+    write_safetensors(asked.out, matrices, settings=about)
     if asked.out == OUT:
         register()
         made = models.load_model(models.EMBEDDED, adapter="refusal", device="cpu")
