@@ -142,6 +142,13 @@ def test_a_chapter_without_a_run_says_so_in_the_results(book: Book) -> None:
     assert "no valid run (`it failed`)" in text
 
 
+def test_the_overview_has_the_verdicts_and_minutes_of_every_chapter(book: Book) -> None:
+    text = fill("<!-- press: chapters -->", contents(book), "index.md")
+    assert "| {doc}`/part/01-one` |  | 1 partly | 1 min 15 s | 1 min |" in text
+    text = fill("<!-- press: chapters -->", contents(book, {"one": "it failed"}), "index.md")
+    assert "| {doc}`/part/01-one` |  | - | - | 1 min |" in text
+
+
 def test_timings_and_benchmarks(book: Book) -> None:
     row = {
         "name": "training",

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from tools.press.chapters import Chapter
-from tools.press.inject import last_line, measured, number
+from tools.press.inject import last_line, measured, number, reading_minutes
 from tools.press.project import PressError, Project
+from tools.press.readme import verdicts
 from tools.press.table import markdown, memory, seconds
 
 PLACEHOLDER = re.compile(r"<!-- press: ([\w-]+) -->")
@@ -42,6 +43,17 @@ def fill(text: str, contents: Contents, where: str) -> str:
         return TABLES[match[1]](contents)
 
     return PLACEHOLDER.sub(table, text)
+
+
+def overview(contents: Contents) -> str:
+    """Return what every chapter claims, how that came out, and the time it takes."""
+    rows = []
+    for chapter in contents.chapters:
+        notebook, ledger = chapter.notebook(), contents.ledgers.get(chapter.slug)
+        came_out = (verdicts(ledger), seconds(ledger["run"]["seconds"])) if ledger else ("-", "-")
+        claim = notebook.metadata.get("tml", {}).get("claim", "")
+        rows.append([contents.link(chapter.slug), claim, *came_out, f"{reading_minutes(notebook)} min"])
+    return markdown(["chapter", "what is claimed", "verdicts", "to run", "to read"], rows)
 
 
 def results(contents: Contents) -> str:
@@ -107,6 +119,7 @@ def _optional(value: Any) -> str:
 
 
 TABLES: dict[str, Callable[[Contents], str]] = {
+    "chapters": overview,
     "results": results,
     "timings": timings,
     "benchmarks": benchmarks,

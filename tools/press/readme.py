@@ -24,13 +24,17 @@ def chapters_table(project: Project) -> str:
 
 def _row(project: Project, chapter: Chapter, ledger: dict[str, Any]) -> str:
     about = chapter.notebook().metadata.get("tml", {})
-    counts = Counter(claim["verdict"] for claim in ledger["claims"].values())
-    verdicts = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict])
     run = ledger["run"]
     card = f"{run['seconds'] / 60:.1f} min, {run['peak_bytes'] / 1e9:.1f} GB"
     paper = f"[{about['paper']}](https://arxiv.org/abs/{about['paper']})"
     title = f"[{ledger['title']}]({chapter.path.relative_to(project.root)})"
-    return f"| {title} | {paper} | {about['claim']} | {verdicts} | {card} |"
+    return f"| {title} | {paper} | {about['claim']} | {verdicts(ledger)} | {card} |"
+
+
+def verdicts(ledger: dict[str, Any]) -> str:
+    """Return how often each verdict was given, in words."""
+    counts = Counter(claim["verdict"] for claim in ledger["claims"].values())
+    return ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict])
 
 
 def write_readme(project: Project) -> None:
