@@ -13,7 +13,7 @@ from tools.press.cache import Cache, key
 from tools.press.chapters import Chapter, load_chapters
 from tools.press.inject import join, measured, page, reading_minutes, stub
 from tools.press.ledger import read_ledger
-from tools.press.pages import Contents, fill
+from tools.press.pages import Contents, fill, in_words
 from tools.press.project import PressError
 
 RUN = {
@@ -135,6 +135,32 @@ def test_the_results_table_has_every_claim_with_its_interval(book: Book) -> None
     assert "{doc}`/part/01-one`" in text
     row = "| A \\| B (`1/one`) | Figure 1 | answer: 0.5 [0.4, 0.6] | **partly** | smoke | tiny |"
     assert row in text
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("answer", "answer"),
+        ("pairs.all.difference in means", "pairs, all, difference in means"),
+        ("snr.multi-scale.muscle.-4", "snr, multi-scale, muscle, -4"),
+        ("random.1.1.k1.shrinks", "random, 1.1, k1, shrinks"),
+        ("noise.0.05.change", "noise, 0.05, change"),
+        ("linear.lookahead 0.25 T.afce", "linear, lookahead 0.25 T, afce"),
+        ("parameters.4096.8.1", "parameters, 4096, 8, 1"),
+        ("parameters.8.4.1", "parameters, 8, 4, 1"),
+        ("bits.32.1", "bits, 32, 1"),
+    ],
+)
+def test_the_name_of_a_record_is_written_as_words(name: str, words: str) -> None:
+    assert in_words(name) == words
+
+
+def test_the_results_table_names_its_numbers_in_words(book: Book) -> None:
+    shown = contents(book)
+    ledger = shown.ledgers["one"]
+    ledger["claims"]["1/one"]["ours"] = ["error.AbsTopK"]
+    ledger["records"]["error.AbsTopK"] = {"value": 0.5, "ci": None, "unit": "nats"}
+    assert "| error, AbsTopK: 0.5 nats |" in fill("<!-- press: results -->", shown, "results.md")
 
 
 def test_a_chapter_without_a_run_says_so_in_the_results(book: Book) -> None:

@@ -16,6 +16,8 @@ from tools.press.readme import verdicts
 from tools.press.table import markdown, memory, seconds
 
 PLACEHOLDER = re.compile(r"<!-- press: ([\w-]+) -->")
+# A dot inside a name that is a decimal point: one digit before it, and no further number on either side.
+DECIMAL = re.compile(r"(?<!\d)(?<!\d\.)(\d)\.(\d+)(?!\d|\.\d)")
 
 
 @dataclass(frozen=True)
@@ -73,10 +75,22 @@ def results(contents: Contents) -> str:
 
 def _claim_row(claim: Mapping[str, Any], ledger: Mapping[str, Any]) -> list[str]:
     run = ledger["run"]
-    ours = "; ".join(f"{name}: {measured(ledger['records'][name])}" for name in claim["ours"])
+    ours = "; ".join(f"{in_words(name)}: {measured(ledger['records'][name])}" for name in claim["ours"])
     verdict = f"**{claim['verdict']}**" + (f" ({claim['note']})" if claim.get("note") else "")
     where = (claim["profile"], claim["model"] or "-", f"{run['date']}, `{run['commit']}`")
     return [f"{claim['statement']} (`{claim['id']}`)", claim["paper"], ours, verdict, *where]
+
+
+def in_words(name: str) -> str:
+    """Return the name of a record as a list of words; decimal points stay.
+
+    Examples
+    --------
+    >>> in_words("steer.all.AbsTopK"), in_words("Beta.1.25.gap"), in_words("bits.32.1")
+    ('steer, all, AbsTopK', 'Beta, 1.25, gap', 'bits, 32, 1')
+    """
+    kept = DECIMAL.sub(r"\1\n\2", name)  # no name holds a line break
+    return kept.replace(".", ", ").replace("\n", ".")
 
 
 def timings(contents: Contents) -> str:
