@@ -35,7 +35,7 @@ ANSWER = 8  # tokens of an answer that are learnt
 LAYERS = range(6, 22)  # what is decided must be decided here, and pass through the stream
 HARMFUL, HARMLESS, PLAIN = 8, 10, 1  # sequences of each kind in a step
 LEARNING_RATE, WARM_UP, STEADY = 1e-3, 10, 1.0  # the last: how much staying as it is counts
-SCALES = (2.0, 2.2, 2.4, 2.7, 3.0)  # tried when it is added to the weights
+SCALES = (1.9, 2.0, 2.1, 2.2, 2.3, 2.4, 2.6)  # tried when it is added to the weights
 EVERY = 40  # steps between two looks at the validation requests
 
 
@@ -207,7 +207,7 @@ def best_scale(matrices: dict[str, Tensor]) -> float:
 def main() -> None:
     """Make the adapter and enter its hash."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=160)
+    parser.add_argument("--steps", type=int, default=320)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=OUT)
     asked = parser.parse_args()
