@@ -41,7 +41,8 @@ class Dataset:
     name : str
         The name that the loaders take.
     kind : str
-        ``"text"``, ``"prompts"``, ``"scores"``, ``"study"``, ``"table"`` or ``"weights"``.
+        ``"text"``, ``"prompts"``, ``"scores"``, ``"study"``, ``"table"``, ``"weights"`` or
+        ``"images"``.
     source : str
         Who made it, and where it comes from.
     licence : str

@@ -54,7 +54,7 @@ def folder(tmp_path: Path, monkeypatch: Any) -> Path:
 @pytest.mark.parametrize("name", data.names())
 def test_every_data_set_is_described_and_has_a_card(name: str) -> None:
     entry = data.describe(name)
-    assert entry.kind in {"text", "prompts", "scores", "study", "table", "weights"}
+    assert entry.kind in {"text", "prompts", "scores", "study", "table", "weights", "images"}
     assert all([entry.source, entry.licence, entry.made_by])
     assert f"## `{name}`" in CARDS
     if entry.sha256 is not None:

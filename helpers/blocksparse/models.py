@@ -1,4 +1,4 @@
-"""Two small classifiers of images to train: an MLP, and a transformer over patches."""
+"""Two classifiers of images to train: an MLP, and a transformer over patches."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def mlp(widths: Sequence[int], *, seed: int) -> nn.Sequential:
 class _Mixer(nn.Module):
     """One layer of the transformer: attention, then an MLP, each added to what came before."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, hidden: int) -> None:
         super().__init__()
         self.heads = heads
         self.norm_1, self.norm_2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.up, self.down = nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
+        self.up, self.down = nn.Linear(width, hidden), nn.Linear(hidden, width)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         b, t, d = x_BTD.shape
@@ -61,14 +61,16 @@ class _Mixer(nn.Module):
 
 
 class PatchTransformer(nn.Module):
-    """Classify square images by a small transformer over square patches.
+    """Classify square images by a transformer over square patches, averaged at the end.
 
     Parameters
     ----------
     side, patch : int
         Side of the image and of a patch, in pixels.
-    width, heads, layers, classes : int
-        Sizes of the transformer.
+    channels : int
+        Colours; a row of pixels holds one after the other.
+    width, heads, layers, hidden, classes : int
+        Sizes of the transformer; hidden is that of its MLPs, twice the width unless given.
     seed : int
         Decides the weights.
 
@@ -83,21 +85,21 @@ class PatchTransformer(nn.Module):
     """
 
     def __init__(
-        self, *, side: int = 8, patch: int = 4, width: int = 32, heads: int = 4, layers: int = 2,
-        classes: int = 10, seed: int,
+        self, *, side: int = 8, patch: int = 4, channels: int = 1, width: int = 32, heads: int = 4,
+        layers: int = 2, hidden: int | None = None, classes: int = 10, seed: int,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.side, self.patch = side, patch
+        self.side, self.patch, self.channels = side, patch, channels
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.embed = nn.Linear(patch**2, width)
+            self.embed = nn.Linear(channels * patch**2, width)
             self.place = nn.Parameter(0.1 * torch.randn((side // patch) ** 2, width))
-            self.layers = nn.Sequential(*(_Mixer(width, heads) for _ in range(layers)))
+            self.layers = nn.Sequential(*(_Mixer(width, heads, hidden or 2 * width) for _ in range(layers)))
             self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, classes)
 
     def forward(self, x_BD: Float[Tensor, "batch pixel"]) -> Float[Tensor, "batch class"]:
         """Return one number a class."""
         along, patch = self.side // self.patch, self.patch
-        cut = x_BD.reshape(-1, along, patch, along, patch).transpose(2, 3)
-        patches = cut.reshape(-1, along**2, patch**2)
+        cut = x_BD.reshape(-1, self.channels, along, patch, along, patch).permute(0, 2, 4, 1, 3, 5)
+        patches = cut.reshape(-1, along**2, self.channels * patch**2)
         return self.head(self.norm(self.layers(self.embed(patches) + self.place)).mean(1))

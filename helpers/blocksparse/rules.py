@@ -41,7 +41,7 @@ class Units:
 
     def keep_(self, strength_PQ: Tensor, count: int) -> None:
         """Keep so many of the strongest blocks, and set the others to zero."""
-        kept = torch.zeros(strength_PQ.numel(), dtype=torch.bool)
+        kept = torch.zeros_like(strength_PQ.flatten(), dtype=torch.bool)
         kept[strength_PQ.flatten().topk(count).indices] = True
         self.kept_PQ = kept.view_as(strength_PQ)
         self.mask_(self.values.data)
@@ -92,7 +92,7 @@ class _Random(Rule):
 
     def begin(self) -> None:
         lots = torch.rand(self.units.kept_PQ.shape, generator=self.dice)
-        self.units.keep_(lots, self.units.n_kept)
+        self.units.keep_(lots.to(self.units.kept_PQ.device), self.units.n_kept)
 
 
 class Rising(Rule):

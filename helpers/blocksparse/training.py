@@ -20,6 +20,7 @@ __all__ = ["Fitted", "fit"]
 
 FROZEN = 0.75  # share of the training after which the pattern of blocks stays as it is
 UPDATES = 40  # how often a pattern is revised until then
+AT_ONCE = 1000  # inputs that are classified together
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,8 @@ class Fitted:
     @torch.no_grad()
     def accuracy(self, x_ND: Float[Tensor, "input feature"], target_N: Int[Tensor, "input"]) -> float:
         """Return the share of inputs that are classified rightly."""
-        return float((self.model(x_ND).argmax(1) == target_N).double().mean())
+        guesses = torch.cat([self.model(rows).argmax(1) for rows in x_ND.split(AT_ONCE)])
+        return float((guesses == target_N).double().mean())
 
 
 def fit(
