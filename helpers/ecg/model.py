@@ -685,13 +685,17 @@ def save(nets: dict[str, Any], path: str | Path, *, notes: dict[str, Any]) -> Pa
     )
 
 
-def load(path: str | Path | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
+def load(
+    path: str | Path | None = None, *, name: str = "ecg-denoiser"
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Read denoisers that `save` wrote; by default the trained ones that come with the book.
 
     Parameters
     ----------
     path : str or Path, optional
-        The file; by default the registered data set ``"ecg-denoiser"``, checked against its hash.
+        The file; by default the one that comes with the book under the next name, checked against its hash.
+    name : {"ecg-denoiser", "ecg-denoiser-wide"}
+        Nine small denoisers, or one of the paper's width.
 
     Returns
     -------
@@ -714,13 +718,13 @@ def load(path: str | Path | None = None) -> tuple[dict[str, Any], dict[str, Any]
 
     Taught in: ecg-denoising
     """
-    tensors, notes = read_safetensors(path) if path else data.load_weights("ecg-denoiser")
+    tensors, notes = read_safetensors(path) if path else data.load_weights(name)
     nets: dict[str, Any] = {}
-    for name, settings in notes.pop("nets").items():
+    for called, settings in notes.pop("nets").items():
         kind = {"transformer": PatchTransformer, "unet": UNet}[settings.pop("kind")]
         given = {key: tuple(v) if isinstance(v, list) else v for key, v in settings.items()}
-        net = nets[name] = kind(**given)
-        own = {k.removeprefix(f"{name}/"): t for k, t in tensors.items() if k.startswith(f"{name}/")}
+        net = nets[called] = kind(**given)
+        own = {k.removeprefix(f"{called}/"): t for k, t in tensors.items() if k.startswith(f"{called}/")}
         net.load_state_dict(own)
         net.eval()
     return nets, notes

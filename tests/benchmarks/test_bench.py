@@ -43,7 +43,7 @@ def samples(**changes):
             "r_relp": [0.96, 0.95, 0.98],
             "r_gradient": [0.9] * 3,
         },
-        "denoise": {"book": [300.0, 280.0, 320.0], "paper": [90.0] * 3},
+        "denoise": {"book": [300.0, 280.0, 320.0], "wide": [270.0] * 3, "paper": [90.0] * 3},
         "collect_difference": {"difference": [0.0]},
         "check": {"SAELens, TopK": [1e-6], "dictionary_learning, ReLU": [2e-5]},
     }

@@ -186,33 +186,34 @@ def test_the_trained_ones_beat_doing_nothing_on_strangers():
     from helpers.ecg import signals
 
     nets, notes = model.load()
-    assert set(nets) == {f"{k} {s}" for k in command.makers() for s in range(notes["seeds"])}
+    assert set(nets) == {f"{k} {s}" for k in command.SMALL for s in range(notes["seeds"])}
+    wide, _ = model.load(name="ecg-denoiser-wide")
+    assert [(name, net.per_scale) for name, net in wide.items()] == [("wide 0", 2)]
     people = np.stack(
         [signals.simulate(7000 + i, seconds=10, rate=notes["rate"]).signal_CT for i in range(4)]
     )
     dirt = np.stack([noise.make("muscle", 7000, seconds=10, rate=notes["rate"])])
     clean, noisy = noise.draw(people, dirt, count=24, levels=(-4.0,), length=notes["length"])
-    for net in nets.values():
+    for net in [*nets.values(), *wide.values()]:
         assert noise.snr(clean, model.apply(net, noisy)).mean() > 2
 
 
 def test_the_command_goes_on_where_it_was_broken_off(tmp_path, monkeypatch):
-    monkeypatch.setattr(command, "PHASES", ((4, 4, 1e-3, (0.0,)), (3, 4, 1e-3, (0.0,))))
-    monkeypatch.setattr(command, "SAVE_EVERY", 2)
-    monkeypatch.setattr(command, "LENGTH", 32)
+    for name, value in (("STEPS", 7), ("BATCH", 4), ("LEVELS", (0.0,)), ("SAVE_EVERY", 2), ("LENGTH", 32)):
+        monkeypatch.setattr(command, name, value)
     rng = np.random.default_rng(0)
     data = rng.standard_normal((3, 2, 200)), {"a": rng.standard_normal((2, 2, 200))}
     monkeypatch.setattr(command, "records", lambda: data)
     monkeypatch.setattr(command, "WORK", tmp_path / "whole")
-    whole = command.train("multi-scale", 0, until=float("inf"), phases=2)
+    whole = command.train("multi-scale", 0, until=float("inf"))
     monkeypatch.setattr(command, "WORK", tmp_path / "broken")
     breaks = 0
     while True:
         try:
-            broken = command.train("multi-scale", 0, until=0.0, phases=2)
+            broken = command.train("multi-scale", 0, until=0.0)
             break
         except command.OutOfTime:
             breaks += 1
-    assert breaks == 2
+    assert breaks == 3
     for one, other in zip(whole.parameters(), broken.parameters(), strict=True):
         assert torch.equal(one, other)

@@ -1,4 +1,4 @@
-"""Denoise some minutes of two leads as one recording, with the book's model and at the authors' size."""
+"""Denoise some minutes of two leads as one recording, with the book's models and at the authors' size."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ def contenders() -> dict[str, tuple[streaming.Denoiser, int]]:
     """Return the denoisers, and the rate at which each gets the recording: its own."""
     nets, notes = model.load()
     book = streaming.Denoiser(nets["multi-scale 0"], rate=notes["rate"], length=notes["length"])
+    net, wide_notes = model.load(name="ecg-denoiser-wide")
+    wide = streaming.Denoiser(net["wide 0"], rate=wide_notes["rate"], length=wide_notes["length"])
     paper = streaming.Denoiser(model.PatchTransformer().eval(), rate=360, length=256)
-    return {"book": (book, notes["rate"]), "paper": (paper, 360)}
+    return {"book": (book, notes["rate"]), "wide": (wide, wide_notes["rate"]), "paper": (paper, 360)}
 
 
 def measure(seconds: int, *, seed: int) -> Numbers:

@@ -132,6 +132,7 @@ def _denoising(samples: Samples) -> list[Row]:
     unit = "seconds of ECG a second"
     return [
         row("Denoising a recording of two leads, the book's model", unit, found["book"], target=fast),
+        row("Denoising a recording of two leads, the authors' width", unit, found["wide"], target=fast),
         row("Denoising a recording of two leads, the authors' size", unit, found["paper"], target=fast),
     ]
 

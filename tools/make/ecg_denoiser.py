@@ -23,6 +23,7 @@ from helpers.weights import read_safetensors, write_safetensors
 
 OUT, WORK = Path("data/adapters"), Path("build/ecg-denoiser")
 SEEDS = 3
+SMALL = ("multi-scale", "single-scale", "U-Net")  # these three times each; the wide one once
 RATE, LENGTH, SECONDS = 180, 128, 60.0  # 128 samples are the 0.71 s of the paper's 256 at 360 a second
 RECORDS, NOISES, PART = 48, 6, (0.0, 0.8)  # the last fifth of each record is for the split by segment
 LEVELS = (-8.0, -4.0, -2.0, 0.0, 2.0, 4.0, 8.0, 16.0)  # those of the paper, and more on both sides
@@ -67,7 +68,8 @@ def train(name: str, seed: int, *, until: float) -> Any:
     losses = model.fit(
         net, made, recipe=recipe, start=start, optimiser=optimiser, after=Note(path, net, optimiser, until)
     )
-    print(name, seed, f"loss of the last batches: {np.mean(losses[-SAVE_EVERY:]):.4f}", flush=True)
+    if losses:
+        print(name, seed, f"loss of the last batches: {np.mean(losses[-SAVE_EVERY:]):.4f}", flush=True)
     return net.eval()
 
 
@@ -118,11 +120,11 @@ def main() -> None:
     nets = {}
     try:
         for seed in range(SEEDS):
-            for name in ("multi-scale", "single-scale", "U-Net"):
+            for name in SMALL:
                 nets[f"{name} {seed}"] = train(name, seed, until=until)
         wide = {"wide 0": train("wide", 0, until=until)}
     except OutOfTime:
-        print(f"broken off with {len(nets)} of {3 * SEEDS + 1} trained; run it again to go on")
+        print(f"broken off with {len(nets)} of {SEEDS * len(SMALL) + 1} trained; run it again to go on")
         return
     notes = {
         "command": "python -m tools.make.ecg_denoiser", "torch": torch.__version__, "rate": RATE,
