@@ -12,6 +12,7 @@ from nbformat import NotebookNode
 from tools.press.chapters import Chapter, code_cells
 from tools.press.project import PressError, Project, write_atomic
 
+VERDICTS = ("holds", "partly", "does not hold here")
 PREFIX = "application/papermill.record/application/vnd.tml."
 
 
@@ -65,8 +66,13 @@ def load_ledgers(folder: Path) -> dict[str, dict[str, Any]]:
     return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
 
 
-def verdicts(ledger: dict[str, Any]) -> tuple[int, int, int]:
+def verdicts(ledger: dict[str, Any]) -> tuple[int, ...]:
     """Count the claims that hold, hold partly, and do not hold."""
     found = [claim["verdict"] for claim in ledger["claims"].values()]
-    held, partly = found.count("holds"), found.count("partly")
-    return held, partly, len(found) - held - partly
+    return tuple(found.count(verdict) for verdict in VERDICTS)
+
+
+def verdicts_in_words(ledger: dict[str, Any]) -> str:
+    """Say how often each verdict was given: "2 holds, 1 partly"."""
+    counts = zip(verdicts(ledger), VERDICTS, strict=True)
+    return ", ".join(f"{count} {verdict}" for count, verdict in counts if count)

@@ -11,8 +11,8 @@ from typing import Any
 
 from tools.press.chapters import Chapter
 from tools.press.inject import last_line, measured, number, reading_minutes
+from tools.press.ledger import verdicts_in_words
 from tools.press.project import PressError, Project
-from tools.press.readme import verdicts
 from tools.press.table import markdown, memory, seconds
 
 PLACEHOLDER = re.compile(r"<!-- press: ([\w-]+) -->")
@@ -52,7 +52,7 @@ def overview(contents: Contents) -> str:
     rows = []
     for chapter in contents.chapters:
         notebook, ledger = chapter.notebook(), contents.ledgers.get(chapter.slug)
-        came_out = (verdicts(ledger), seconds(ledger["run"]["seconds"])) if ledger else ("-", "-")
+        came_out = (verdicts_in_words(ledger), seconds(ledger["run"]["seconds"])) if ledger else ("-", "-")
         claim = notebook.metadata.get("tml", {}).get("claim", "")
         rows.append([contents.link(chapter.slug), claim, *came_out, f"{reading_minutes(notebook)} min"])
     return markdown(["chapter", "what is claimed", "verdicts", "to run", "to read"], rows)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
 from tools.press.chapters import Chapter, load_chapters
-from tools.press.ledger import load_ledgers
+from tools.press.ledger import load_ledgers, verdicts_in_words
 from tools.press.project import PressError, Project, write_atomic
 
 BEGIN, END = "<!-- press: chapters -->\n", "<!-- /press -->\n"
-VERDICTS = ("holds", "partly", "does not hold here")
 
 
 def chapters_table(project: Project) -> str:
@@ -28,13 +26,7 @@ def _row(project: Project, chapter: Chapter, ledger: dict[str, Any]) -> str:
     card = f"{run['seconds'] / 60:.1f} min, {run['peak_bytes'] / 1e9:.1f} GB"
     paper = f"[{about['paper']}](https://arxiv.org/abs/{about['paper']})"
     title = f"[{ledger['title']}]({chapter.path.relative_to(project.root)})"
-    return f"| {title} | {paper} | {about['claim']} | {verdicts(ledger)} | {card} |"
-
-
-def verdicts(ledger: dict[str, Any]) -> str:
-    """Return how often each verdict was given, in words."""
-    counts = Counter(claim["verdict"] for claim in ledger["claims"].values())
-    return ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict])
+    return f"| {title} | {paper} | {about['claim']} | {verdicts_in_words(ledger)} | {card} |"
 
 
 def write_readme(project: Project) -> None:
