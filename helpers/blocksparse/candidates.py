@@ -138,9 +138,11 @@ def search(
         raise ValueError(f"{len(blocks)} block size is no choice; give two or more")
     fitting = [{name for name, _ in layers_of(model, block, skip=skip)} for block in blocks]
     names = [name for name, _ in model.named_modules() if all(name in found for found in fitting)]
-    made, names = replaced(
-        model, lambda linear: Candidates(linear, blocks=blocks, rank=rank), names, list(blocks)
-    )
+    if not names:
+        raise ValueError(
+            f"no linear layer has blocks of all of {list(blocks)}; give sizes that divide one layer"
+        )
+    made = replaced(model, lambda linear: Candidates(linear, blocks=blocks, rank=rank), names)
     mixtures = [module for module in made.modules() if isinstance(module, Candidates)]
     groups = [[mixture.layers[k] for mixture in mixtures] for k in range(len(blocks))]
     race = _Race(groups, each=each, growth=GROWTH ** (1 / steps))

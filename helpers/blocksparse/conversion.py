@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import torch
@@ -17,13 +17,17 @@ __all__ = ["convert", "zero_blocks"]
 
 def layers_of(
     model: nn.Module, block: Shape, *, skip: Sequence[str], kinds: tuple[type, ...] = ()
-) -> Iterator[tuple[str, nn.Module]]:
-    """Yield the linear layers that a block divides, with their names; subclasses have their own reasons."""
+) -> list[tuple[str, nn.Module]]:
+    """Return the linear layers that a block divides, with their names; subclasses have their own reasons."""
+    found: list[tuple[str, nn.Module]] = []
     for name, module in model.named_modules():
         if type(module) in (nn.Linear, *kinds) and name not in skip:
             sizes = (module.out_features, module.in_features)
             if not (sizes[0] % block[0] or sizes[1] % block[1]):
-                yield name, module
+                found.append((name, module))
+    if not found:
+        raise ValueError(f"no linear layer of the model has blocks of {block}; give a block that divides one")
+    return found
 
 
 def convert(
@@ -72,22 +76,19 @@ def convert(
         room = min(linear.weight.numel() // (block[0] * block[1]), block[0] * block[1])
         return KroneckerLinear.from_linear(linear, block=block, rank=min(rank, room))
 
-    return replaced(model, make, [name for name, _ in layers_of(model, block, skip=skip)], block)
+    names = [name for name, _ in layers_of(model, block, skip=skip)]
+    return replaced(model, make, names), names
 
 
-def replaced(
-    model: nn.Module, make: Callable[[nn.Linear], nn.Module], names: list[str], block: object
-) -> tuple[nn.Module, list[str]]:
+def replaced(model: nn.Module, make: Callable[[nn.Linear], nn.Module], names: list[str]) -> nn.Module:
     """Return a copy of a model with new layers under these names."""
-    if not names:
-        raise ValueError(f"no linear layer of the model has blocks of {block}; give a block that divides one")
     made = copy.deepcopy(model)
     for name in names:
         layer = make(made.get_submodule(name))  # type: ignore[arg-type]
         if name == "":
-            return layer, names
+            return layer
         made.set_submodule(name, layer)
-    return made, names
+    return made
 
 
 def zero_blocks(model: nn.Module, block: Shape, *, skip: Sequence[str] = ()) -> float:
@@ -126,7 +127,5 @@ def zero_blocks(model: nn.Module, block: Shape, *, skip: Sequence[str] = ()) -> 
     """
     found = layers_of(model, block, skip=skip, kinds=(KroneckerLinear,))
     weights = [cast(Tensor, layer.weight) for _, layer in found]
-    if not weights:
-        raise ValueError(f"no linear layer has blocks of {block}; give a block that divides one")
     zero = torch.cat([(block_norms(weight.detach(), block) == 0).flatten() for weight in weights])
     return float(zero.double().mean())

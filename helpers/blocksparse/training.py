@@ -126,8 +126,6 @@ def fit(
     rules = [
         METHODS[method](Units(layer, block, sparsity), sparsity=sparsity, dice=dice) for _, layer in found
     ]
-    if not rules:
-        raise ValueError(f"no linear layer of the model has blocks of {block}; give a block that divides one")
     before = 0.0
     revisions = max(1, int(FROZEN * steps) // UPDATES)
     last = int(FROZEN * steps)

@@ -31,9 +31,11 @@ def test_candidates_share_the_weight():
     ("blocks", "said"),
     [
         ([(2, 2)], "give two or more"),
-        ([(2, 2), (3, 3)], "no linear layer"),
+        ([(2, 2), (5, 5)], r"no linear layer of the model has blocks of \(5, 5\)"),
+        ([(2, 2), (3, 3)], "no linear layer has blocks of all of"),  # each fits one layer, both fit none
     ],
 )
 def test_errors_say_what_was_expected(blocks, said):
+    model = nn.Sequential(nn.Linear(4, 9), nn.Linear(9, 9), nn.Linear(9, 4), nn.Linear(4, 4))
     with pytest.raises(ValueError, match=said):
-        blocksparse.search(nn.Linear(4, 4), torch.zeros(4, 4), target_N=torch.zeros(4, 4), blocks=blocks)
+        blocksparse.search(model, torch.zeros(4, 4), target_N=torch.zeros(4, 4), blocks=blocks)
