@@ -77,9 +77,12 @@ class Unit:
 
 
 def plan() -> Iterator[Unit]:
-    """List the units. The page asks for these; any other compression, part or operator can be added."""
+    """List the units. The page asks for these; any other part or operator can be added."""
     for layer, seed in itertools.product(LAYERS, SEEDS):
         yield Unit("wanda", layer, "resid", "topk", seed)
+    for compression, seed in itertools.product(COMPRESSIONS, SEEDS):
+        if compression != "wanda":
+            yield Unit(compression, LAYERS[-1], "resid", "topk", seed)
     yield Unit("wanda", LAYERS[0], "mlp", "topk", SEEDS[0])
 
 
