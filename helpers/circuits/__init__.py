@@ -5,7 +5,7 @@ measurements, and what a circuit has to show), `attribution` (gradients instead 
 models on the same prompts), `finetune`.
 """
 
-from helpers.circuits.attribution import Edges, attribute, edges
+from helpers.circuits.attribution import Edges, attribute, checked, edges
 from helpers.circuits.crossmodel import (
     Contribution,
     cmap,
@@ -44,6 +44,7 @@ __all__ = [
     "Recipe",
     "activations",
     "attribute",
+    "checked",
     "cmap",
     "cmap_set",
     "completeness",

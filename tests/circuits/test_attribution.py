@@ -7,6 +7,7 @@ from helpers.circuits import (
     Activations,
     activations,
     attribute,
+    checked,
     edges,
     exact,
     ioi,
@@ -105,6 +106,23 @@ def test_edges_go_forwards_only(llama):
     assert float(found.scores_UI[from_[writer], at[reader]]) == score
 
 
+def test_heads_on_which_two_estimates_differ_are_measured_and_the_others_get_their_mean(lm, prompts):
+    other = activations(lm, prompts, corrupted=True)
+    one, two = (attribute(lm, prompts, other, method=method) for method in ("gradient", "relp"))
+    measured = exact(lm, prompts, other)
+    found = checked(lm, prompts, other, k=3)
+    mean_LH = (one.heads_LH + two.heads_LH) / 2
+    apart_LH = (one.heads_LH - two.heads_LH).abs()
+    disputed_LH = top_heads(apart_LH, k=3)
+    assert torch.equal(found.heads_LH[disputed_LH], measured.heads_LH[disputed_LH])
+    assert torch.equal(found.heads_LH[~disputed_LH], mean_LH[~disputed_LH])
+    assert float(apart_LH[disputed_LH].min()) >= float(apart_LH[~disputed_LH].max())
+    assert torch.equal(found.mlps_L, (one.mlps_L + two.mlps_L) / 2)
+    everything = checked(lm, prompts, other, k=disputed_LH.numel())
+    assert torch.equal(everything.heads_LH, measured.heads_LH)
+    assert torch.equal(checked(lm, prompts, other, k=0).heads_LH, mean_LH)
+
+
 def test_bad_settings_are_refused(llama):
     prompts = ioi(llama, n=2)
     other = activations(llama, prompts)
@@ -114,6 +132,8 @@ def test_bad_settings_are_refused(llama):
         edges(llama, prompts, method="integrated", steps=0)
     with pytest.raises(ValueError, match="the reference has heads of shape"):
         attribute(llama, prompts, other.take(slice(0, 1)))
+    with pytest.raises(ValueError, match="k is 13; expected 0 to 12, the number of heads"):
+        checked(llama, prompts, other, k=13)
 
 
 def test_on_the_embedded_model_every_method_agrees_with_exact_patching():

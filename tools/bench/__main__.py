@@ -1,4 +1,4 @@
-"""Measure against the peers: ``make bench``. About ten minutes on two cores, which must be free."""
+"""Measure against the peers: ``make bench``. About twenty minutes on two cores, which must be free."""
 
 from __future__ import annotations
 
