@@ -1,4 +1,4 @@
-"""Patch all attention heads one by one, and estimate all from gradients: what each costs, and how they agree."""
+"""Patch all attention heads one by one, and estimate all from gradients: what each costs, and who agrees."""
 
 from __future__ import annotations
 
