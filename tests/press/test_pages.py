@@ -118,6 +118,8 @@ def contents(book: Book, reasons: dict[str, str] | None = None) -> Contents:
         "statement": "A | B",
         "paper": "Figure 1",
         "ours": ["answer"],
+        "conditions": {"less than one": True, "more than two": False},
+        "control": {"another seed is worse": True},
         "verdict": "partly",
         "note": "",
         "profile": "smoke",
@@ -130,11 +132,27 @@ def contents(book: Book, reasons: dict[str, str] | None = None) -> Contents:
     )
 
 
-def test_the_results_table_has_every_claim_with_its_interval(book: Book) -> None:
+def test_the_results_have_every_claim_with_its_conditions_controls_and_intervals(book: Book) -> None:
     text = fill("<!-- press: results -->", contents(book), "results.md")
-    assert "{doc}`/part/01-one`" in text
-    row = "| A \\| B (`1/one`) | Figure 1 | answer: 0.5 [0.4, 0.6] | **partly** | smoke | tiny |"
-    assert row in text
+    assert "**{doc}`/part/01-one`** (smoke profile, tiny, " in text
+    assert "| A \\| B (`1/one`) | Figure 1 | **partly** |" in text
+    folded = text.split(":class: dropdown")[1].split("````")[0].strip().splitlines()
+    assert folded == [
+        "**A | B** Partly.",
+        "",
+        "- Met: less than one.",
+        "- Not met: more than two.",
+        "- Negative controls, as they should be: another seed is worse.",
+        "- Numbers: answer: 0.5 [0.4, 0.6].",
+    ]
+
+
+def test_a_control_that_did_not_fail_is_named_in_the_results(book: Book) -> None:
+    shown = contents(book)
+    shown.ledgers["one"]["claims"]["1/one"]["control"]["another seed is worse"] = False
+    text = fill("<!-- press: results -->", shown, "results.md")
+    assert "- Negative controls, not as they should be: another seed is worse." in text
+    assert "- Negative controls, as they should be" not in text
 
 
 @pytest.mark.parametrize(
@@ -160,7 +178,7 @@ def test_the_results_table_names_its_numbers_in_words(book: Book) -> None:
     ledger = shown.ledgers["one"]
     ledger["claims"]["1/one"]["ours"] = ["error.AbsTopK"]
     ledger["records"]["error.AbsTopK"] = {"value": 0.5, "ci": None, "unit": "nats"}
-    assert "| error, AbsTopK: 0.5 nats |" in fill("<!-- press: results -->", shown, "results.md")
+    assert "- Numbers: error, AbsTopK: 0.5 nats." in fill("<!-- press: results -->", shown, "results.md")
 
 
 def test_a_chapter_without_a_run_says_so_in_the_results(book: Book) -> None:

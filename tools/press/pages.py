@@ -59,26 +59,46 @@ def overview(contents: Contents) -> str:
 
 
 def results(contents: Contents) -> str:
-    """Return every claim of all chapters."""
-    header = ["claim", "the paper", "here", "verdict", "profile", "model", "run"]
+    """Return every claim of all chapters: its verdict in a table, and below, folded, what it was made of."""
     blocks = []
     for chapter in contents.chapters:
         if reason := contents.reasons.get(chapter.slug):
             blocks.append(
                 f"**{contents.link(chapter.slug)}**: no valid run (`{last_line(reason).replace('`', '')}`)"
             )
-        elif claims := contents.ledgers[chapter.slug]["claims"]:
-            rows = [_claim_row(claim, contents.ledgers[chapter.slug]) for claim in claims.values()]
-            blocks.append(f"**{contents.link(chapter.slug)}**\n\n{markdown(header, rows)}")
+        elif contents.ledgers[chapter.slug]["claims"]:
+            blocks.append(_claims(f"**{contents.link(chapter.slug)}**", contents.ledgers[chapter.slug]))
     return "\n\n".join(blocks) or "No chapter makes a claim yet."
 
 
-def _claim_row(claim: Mapping[str, Any], ledger: Mapping[str, Any]) -> list[str]:
-    run = ledger["run"]
-    ours = "; ".join(f"{in_words(name)}: {measured(ledger['records'][name])}" for name in claim["ours"])
-    verdict = f"**{claim['verdict']}**" + (f" ({claim['note']})" if claim.get("note") else "")
-    where = (claim["profile"], claim["model"] or "-", f"{run['date']}, `{run['commit']}`")
-    return [f"{claim['statement']} (`{claim['id']}`)", claim["paper"], ours, verdict, *where]
+def _claims(title: str, ledger: Mapping[str, Any]) -> str:
+    """Return the claims of one chapter."""
+    claims, run = ledger["claims"].values(), ledger["run"]
+    models = sorted({claim["model"] for claim in claims} - {""})
+    where = ", ".join([f"{run['profile']} profile", *models, run["date"], f"`{run['commit']}`"])
+    table = markdown(["claim", "the paper", "verdict"], [_claim_row(claim) for claim in claims])
+    parts = "\n\n".join(_claim_parts(claim, ledger["records"]) for claim in claims)
+    folded = f"````{{admonition}} Conditions, controls and numbers\n:class: dropdown\n\n{parts}\n````"
+    return f"{title} ({where})\n\n{table}\n\n{folded}"
+
+
+def _claim_row(claim: Mapping[str, Any]) -> list[str]:
+    return [f"{claim['statement']} (`{claim['id']}`)", claim["paper"], f"**{claim['verdict']}**"]
+
+
+def _claim_parts(claim: Mapping[str, Any], records: Mapping[str, Any]) -> str:
+    """Say which conditions were met, which controls failed as they should, and the numbers."""
+    told = {
+        "Met": [words for words, met in claim["conditions"].items() if met],
+        "Not met": [words for words, met in claim["conditions"].items() if not met],
+        "Negative controls, as they should be": [words for words, well in claim["control"].items() if well],
+        "Negative controls, not as they should be": [
+            words for words, well in claim["control"].items() if not well
+        ],
+        "Numbers": [f"{in_words(name)}: {measured(records[name])}" for name in claim["ours"]],
+    }
+    lines = [f"- {head}: {'; '.join(words)}." for head, words in told.items() if words]
+    return "\n".join([f"**{claim['statement']}** {claim['verdict'].capitalize()}.", "", *lines])
 
 
 def in_words(name: str) -> str:
