@@ -69,7 +69,7 @@ LEDGER = {
 
 def test_glue_is_written_out_on_slides() -> None:
     text = "{glue:text}`a:.2f` {glue:text}`a` {glue:text}`a.ci` {glue:text}`claim:1/x`"
-    assert resolve_glue(text, LEDGER) == "0.12 0.1235 [0.1, 0.2] holds"
+    assert resolve_glue(text, LEDGER) == "0.12 0.123 [0.100, 0.200] holds"
     with pytest.raises(PressError, match=r"quotes 'b:\.1f'"):
         resolve_glue("{glue:text}`b:.1f`", LEDGER)
 

@@ -143,7 +143,7 @@ def test_the_results_have_every_claim_with_its_conditions_controls_and_intervals
         "- Met: less than one.",
         "- Not met: more than two.",
         "- Negative controls, as they should be: another seed is worse.",
-        "- Numbers: answer: 0.5 [0.4, 0.6].",
+        "- Numbers: answer: 0.500 [0.400, 0.600].",
     ]
 
 
@@ -178,7 +178,7 @@ def test_the_results_table_names_its_numbers_in_words(book: Book) -> None:
     ledger = shown.ledgers["one"]
     ledger["claims"]["1/one"]["ours"] = ["error.AbsTopK"]
     ledger["records"]["error.AbsTopK"] = {"value": 0.5, "ci": None, "unit": "nats"}
-    assert "- Numbers: error, AbsTopK: 0.5 nats." in fill("<!-- press: results -->", shown, "results.md")
+    assert "- Numbers: error, AbsTopK: 0.500 nats." in fill("<!-- press: results -->", shown, "results.md")
 
 
 def test_a_chapter_without_a_run_says_so_in_the_results(book: Book) -> None:
@@ -207,7 +207,7 @@ def test_timings_and_benchmarks(book: Book) -> None:
     )
     assert "1 min 15 s | 2.50 GB | 2" in fill("<!-- press: timings -->", contents(book), "x")
     text = fill("<!-- press: benchmarks -->", contents(book), "x")
-    assert "| training | tokens/s | 9000 [8000, 1e+04] | 3000 | 3 | 2.5 | yes | 5 |" in text
+    assert "| training | tokens/s | 9,000 [8,000, 10,000] | 3,000 | 3 | 2.50 | yes | 5 |" in text
 
 
 def test_an_unknown_table_is_an_error(book: Book) -> None:

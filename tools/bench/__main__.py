@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from helpers._html import format_number
 from tools.bench import machine, peers
 from tools.bench.rows import Row, rows
-from tools.press.inject import number
 from tools.press.project import PressError, Project, write_atomic
 from tools.press.table import render
 
@@ -158,7 +158,7 @@ def once(bench: Bench, repeat: int) -> dict[str, dict[str, float]]:
 
 def say(contender: str, found: dict[str, float]) -> dict[str, float]:
     """Print what was measured, and hand it on."""
-    shown = ", ".join(f"{name} {number(value)}" for name, value in found.items())
+    shown = ", ".join(f"{name} {format_number(value)}" for name, value in found.items())
     print(f"  {contender}: {shown}", flush=True)
     return found
 
@@ -189,7 +189,9 @@ def table(made: list[Row]) -> str:
     """Return the table that the command ends with."""
 
     def cell(value: Any) -> str:
-        return "-" if value is None else number(value) if isinstance(value, (int, float)) else str(value)
+        if value is None:
+            return "-"
+        return format_number(value) if isinstance(value, (int, float)) else str(value)
 
     said = {True: "reached", False: "NOT reached", None: ""}
     names = ("name", "unit", "ours", "low", "high", "peer", "ratio", "target")

@@ -10,6 +10,7 @@ from typing import Any
 import nbformat
 from nbformat import NotebookNode
 
+from helpers._html import format_interval, format_number
 from tools.press.chapters import Chapter, code_cells
 from tools.press.ledger import entries
 from tools.press.project import PressError
@@ -114,24 +115,13 @@ def last_line(text: str) -> str:
     return text.strip().splitlines()[-1].strip() if text.strip() else ""
 
 
-def number(value: float) -> str:
-    """Return a number with four significant digits.
-
-    Examples
-    --------
-    >>> number(0.123456), number(12), number(1234567.0)
-    ('0.1235', '12', '1.235e+06')
-    """
-    return str(value) if isinstance(value, int) else f"{value:.4g}"
-
-
 def measured(record: dict[str, Any]) -> str:
     """Return value, interval and unit of a record.
 
     Examples
     --------
     >>> measured({"value": 0.5, "ci": [0.4, 0.6], "unit": "nats"})
-    '0.5 [0.4, 0.6] nats'
+    '0.500 [0.400, 0.600] nats'
     """
-    interval = f" [{number(record['ci'][0])}, {number(record['ci'][1])}]" if record.get("ci") else ""
-    return f"{number(record['value'])}{interval} {record.get('unit') or ''}".strip()
+    interval = f" {format_interval(*record['ci'])}" if record.get("ci") else ""
+    return f"{format_number(record['value'])}{interval} {record.get('unit') or ''}".strip()

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from helpers._html import format_interval, format_number
 from tools.press.chapters import Chapter
-from tools.press.inject import last_line, measured, number, reading_minutes
+from tools.press.inject import last_line, measured, reading_minutes
 from tools.press.ledger import verdicts_in_words
 from tools.press.project import PressError, Project
 from tools.press.table import markdown, memory, seconds
@@ -142,14 +143,15 @@ def _benchmark(path: Path) -> str:
 
 def _bench_row(row: Mapping[str, Any]) -> list[str]:
     interval = row.get("low") is not None and row.get("high") is not None
-    spread = f" [{number(row['low'])}, {number(row['high'])}]" if interval else ""
+    spread = f" {format_interval(row['low'], row['high'])}" if interval else ""
     holds = {True: "yes", False: "no", None: "-"}[row.get("holds")]
     compared = [_optional(row.get(name)) for name in ("peer", "ratio", "target")]
-    return [row["name"], row["unit"], number(row["ours"]) + spread, *compared, holds, _optional(row.get("n"))]
+    ours = format_number(row["ours"]) + spread
+    return [row["name"], row["unit"], ours, *compared, holds, _optional(row.get("n"))]
 
 
 def _optional(value: Any) -> str:
-    return "-" if value is None else value if isinstance(value, str) else number(value)
+    return "-" if value is None else value if isinstance(value, str) else format_number(value)
 
 
 TABLES: dict[str, Callable[[Contents], str]] = {

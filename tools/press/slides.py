@@ -15,10 +15,11 @@ import nbformat
 import yaml
 from nbformat import NotebookNode
 
+from helpers._html import format_interval, format_number
 from tools.press.build import jupyter_book, run_report, swap
 from tools.press.cache import Cache, key
 from tools.press.chapters import Chapter, load_chapters
-from tools.press.inject import join, lift_figure, number
+from tools.press.inject import join, lift_figure
 from tools.press.ledger import read_ledger
 from tools.press.project import PressError, Project
 
@@ -78,8 +79,8 @@ def resolve_glue(text: str, ledger: dict[str, Any]) -> str:
         if record is None:
             raise PressError(f"a slide quotes {match[1]!r}, which the run has not recorded")
         if name.endswith(".ci") and name not in ledger["records"]:
-            return f"[{number(record['ci'][0])}, {number(record['ci'][1])}]"
-        return format(record["value"], form) if form else number(record["value"])
+            return format_interval(*record["ci"])
+        return format(record["value"], form) if form else format_number(record["value"])
 
     return GLUE.sub(value, text)
 
