@@ -93,15 +93,20 @@ def writers(lm: LanguageModel, layer: int) -> dict[str, Matrix]:
     """
     if not 0 <= layer < lm.n_layers:
         raise ValueError(f"layer {layer} does not exist: {lm.name} has layers 0 to {lm.n_layers - 1}")
-    family = FAMILIES[lm.family]
-    block = lm.model.get_submodule(f"{family.layers}.{layer}")
-    last = OUT.get(lm.family, ("o_proj", "down_proj"))
     found = {}
-    for part, module, name in zip(("attn", "mlp"), (family.attn, family.mlp), last, strict=True):
-        matrix = block.get_submodule(f"{module}.{name}")
+    for part, matrix in _last(lm, layer).items():
         weight = matrix.get_parameter("weight").data
         found[part] = weight if isinstance(matrix, nn.Linear) else weight.T  # gpt2's Conv1D lies on its side
     return found
+
+
+def _last(lm: LanguageModel, layer: int) -> dict[str, nn.Module]:
+    """Return the modules of a layer that write to the stream: attention's and the MLP's last."""
+    family = FAMILIES[lm.family]
+    block = lm.model.get_submodule(f"{family.layers}.{layer}")
+    last = OUT.get(lm.family, ("o_proj", "down_proj"))
+    parts = zip(("attn", "mlp"), (family.attn, family.mlp), last, strict=True)
+    return {part: block.get_submodule(f"{module}.{name}") for part, module, name in parts}
 
 
 def project_out(weight_DI: Matrix, direction_D: Direction) -> Matrix:
@@ -134,8 +139,8 @@ def project_out(weight_DI: Matrix, direction_D: Direction) -> Matrix:
 def orthogonalise(lm: LanguageModel, direction_D: Direction) -> LanguageModel:
     """Copy a model without the ability to write a direction.
 
-    The embedding, and in every layer attention's and the MLP's last matrix and bias, are projected. A head
-    that shares the embedding's weights gets its own copy, unchanged.
+    The embeddings, those of positions too, and in every layer attention's and the MLP's last matrix and bias
+    are projected. A head that shares the embedding's weights gets its own copy, unchanged.
 
     Parameters
     ----------
@@ -165,12 +170,17 @@ def orthogonalise(lm: LanguageModel, direction_D: Direction) -> LanguageModel:
     """
     model = copy.deepcopy(lm.model)
     changed = replace(lm, name=f"{lm.name}, orthogonalised", model=model)
-    written, head = model.get_input_embeddings().get_parameter("weight"), model.get_output_embeddings()
+    head = model.get_output_embeddings()
     head.weight = nn.Parameter(head.get_parameter("weight").detach().clone(), requires_grad=False)
-    written.data = project_out(written.data.T, direction_D).T.contiguous()
+    for module in model.modules():
+        if isinstance(module, nn.Embedding):
+            module.weight.data = project_out(module.weight.data.T, direction_D).T.contiguous()
     for layer in range(lm.n_layers):
-        for weight_DI in writers(changed, layer).values():
+        for part, weight_DI in writers(changed, layer).items():
             weight_DI.copy_(project_out(weight_DI, direction_D))
+            bias_D = getattr(_last(changed, layer)[part], "bias", None)
+            if bias_D is not None:
+                bias_D.data = project_out(bias_D.data[:, None], direction_D)[:, 0]
     return changed
 
 
