@@ -139,6 +139,13 @@ def test_tables_and_explorers_can_be_read(view: View) -> None:
     assert view.page.evaluate(PALE, ".tml-scroll, .tml-claim, .tml-explorer") == []
 
 
+@where("pasted-text")
+def test_numbers_in_the_prose_have_a_true_minus_sign_and_nought_has_none(view: View) -> None:
+    texts = view.page.locator(".pasted-text").all_inner_texts()
+    assert texts
+    assert [text for text in texts if re.search(r"(?<![\w.])-[\d.]|−0(\.0*)?$", text)] == []
+
+
 @where("tml-claims")
 def test_the_claims_table_tells_its_verdicts_in_words(view: View) -> None:
     verdicts = view.page.locator(".tml-claims .tml-verdict").all_inner_texts()
