@@ -135,10 +135,10 @@ def contents(book: Book, reasons: dict[str, str] | None = None) -> Contents:
 def test_the_results_have_every_claim_with_its_conditions_controls_and_intervals(book: Book) -> None:
     text = fill("<!-- press: results -->", contents(book), "results.md")
     assert "**{doc}`/part/01-one`** (smoke profile, tiny, " in text
-    assert "| A \\| B (`1/one`) | Figure 1 | **partly** |" in text
+    assert "| A \\| B | Figure 1 | **partly** |" in text
     folded = text.split(":class: dropdown")[1].split("````")[0].strip().splitlines()
     assert folded == [
-        "**A | B** Partly.",
+        "**A | B** Partly (`1/one`).",
         "",
         "- Met: less than one.",
         "- Not met: more than two.",

@@ -84,7 +84,7 @@ def _claims(title: str, ledger: Mapping[str, Any]) -> str:
 
 
 def _claim_row(claim: Mapping[str, Any]) -> list[str]:
-    return [f"{claim['statement']} (`{claim['id']}`)", claim["paper"], f"**{claim['verdict']}**"]
+    return [claim["statement"], claim["paper"], f"**{claim['verdict']}**"]
 
 
 def _claim_parts(claim: Mapping[str, Any], records: Mapping[str, Any]) -> str:
@@ -99,7 +99,8 @@ def _claim_parts(claim: Mapping[str, Any], records: Mapping[str, Any]) -> str:
         "Numbers": [f"{in_words(name)}: {measured(records[name])}" for name in claim["ours"]],
     }
     lines = [f"- {head}: {'; '.join(words)}." for head, words in told.items() if words]
-    return "\n".join([f"**{claim['statement']}** {claim['verdict'].capitalize()}.", "", *lines])
+    title = f"**{claim['statement']}** {claim['verdict'].capitalize()} (`{claim['id']}`)."
+    return "\n".join([title, "", *lines])
 
 
 def in_words(name: str) -> str:
