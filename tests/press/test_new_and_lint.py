@@ -135,6 +135,9 @@ PLANTED = {
     "quotes 'theirs:.2f', which no run": lambda nb: cell(nb, "result").update(
         source="## The result\n\n{glue:text}`theirs:.2f`"
     ),
+    "quotes 'claim:1/one': behind a name with a colon put a format": lambda nb: cell(nb, "result").update(
+        source="## The result\n\n{glue:text}`claim:1/one`"
+    ),
     "each cell needs an id of its own": lambda nb: nb.cells[-1].update(id=nb.cells[0].id),
 }
 

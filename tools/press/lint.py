@@ -246,7 +246,9 @@ def glued(notebook: NotebookNode, ledgers: list[dict[str, Any]]) -> Found:
     for cell in notebook.cells:
         for quoted in GLUED.findall(cell.source) if cell.cell_type == "markdown" else []:
             name = re.sub(r"^.*<|>$", "", quoted)
-            if name not in known and name.rpartition(":")[0] not in known:
+            if name in known and ":" in name:
+                yield _at(cell), f"quotes {name!r}: behind a name with a colon put a format, such as ':s'"
+            elif name not in known and name.rpartition(":")[0] not in known:
                 yield _at(cell), f"quotes {name!r}, which no run has recorded"
 
 
