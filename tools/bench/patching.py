@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -28,7 +29,7 @@ def measure(n: int, *, seed: int) -> dict[str, float]:
     exact, truth = timed(lambda: circuits.exact(lm, prompts, other, nodes=nodes))
     found = {"exact": len(nodes) / exact, "passes": exact / len(nodes) / forward}
     for method in METHODS:
-        seconds, effects = timed(lambda method=method: estimate(lm, prompts, other, method))
+        seconds, effects = timed(partial(estimate, lm, prompts, other, method))
         found[method] = len(nodes) / seconds
         pair = torch.stack([effects.heads_LH.flatten(), truth.heads_LH.flatten()])
         found[f"r_{method}"] = float(torch.corrcoef(pair)[0, 1])
